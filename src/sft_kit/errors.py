@@ -1,0 +1,88 @@
+"""The one tree of errors that sft-kit raises on purpose, each with its exit code.
+
+Owns: what an error says (what, where, what to do) and which exit code it ends in. Does not own how it is
+shown: `cli` prints it. Anything else that escapes a command is a bug in sft-kit and ends in 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command. They are a contract with scripts: never renumber."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    GATE = 3
+    MS_SWIFT = 4
+    MISSING = 5
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (`config.yaml:14:3`, a path, or ""), what, and what to do about it."""
+
+    place: str
+    message: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.message}" if self.place else self.message
+        return f"{text}; {self.fix}" if self.fix else text
+
+
+class SftKitError(Exception):
+    """Base of all expected failures. `problems` holds every one found, so that none needs a second run."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems: tuple[Problem, ...] = tuple(p if isinstance(p, Problem) else Problem("", p) for p in problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class UsageError(SftKitError):
+    """The command line, the config or the data the user gave cannot be used as it is."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """One or more keys of a config are wrong; each problem carries file, line and column."""
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> ConfigError:
+        return cls(*problems)
+
+
+class GateError(SftKitError):
+    """The run worked, but what it was asked to reach was not reached."""
+
+    exit_code = ExitCode.GATE
+
+
+class MsSwiftError(SftKitError):
+    """ms-swift itself failed; `returncode` is its own exit code."""
+
+    exit_code = ExitCode.MS_SWIFT
+
+    def __init__(self, *problems: Problem | str, returncode: int) -> None:
+        super().__init__(*problems)
+        self.returncode = returncode
+
+
+class MissingError(SftKitError):
+    """Something the command needs is not installed or not there: ms-swift, CUDA, a hub, disk space."""
+
+    exit_code = ExitCode.MISSING
+
+
+class InterruptedRun(SftKitError):
+    """The user, or the system by SIGTERM or SIGHUP, stopped the command."""
+
+    exit_code = ExitCode.INTERRUPTED

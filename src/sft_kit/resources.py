@@ -1,0 +1,31 @@
+"""Where the files that ship with sft-kit lie: `data/` and `configs/`, in a checkout or in an installed wheel.
+
+Owns the two folders' places and the place of sft-kit's own cache, and nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """The shipped top-level folder `data` or `configs`.
+
+    A wheel carries them inside the package (`_shipped/`, see pyproject.toml); a checkout has them beside `src/`.
+    """
+    for root in (_PACKAGE / "_shipped", _PACKAGE.parents[1]):
+        if (root / folder).is_dir():
+            return root / folder
+    raise FileNotFoundError(f"sft-kit is installed without its {folder}/ folder; reinstall it with pip install .")
+
+
+def cache_dir() -> Path:
+    """`$SFT_KIT_CACHE`, else `$XDG_CACHE_HOME/sft-kit`, else `~/.cache/sft-kit`. Not created here."""
+    own = os.environ.get("SFT_KIT_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "sft-kit"
