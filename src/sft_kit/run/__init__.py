@@ -1,0 +1,1 @@
+"""A training run: the process it is, the directory it lives in, the order in which it happens."""
