@@ -1,0 +1,550 @@
+"""From a name and an author to identity rows and the questions held out from them.
+
+Owns which rows are chosen, how train and held-out are kept apart, and the files that both end in. Does not own
+the wording (`templates`, data/identity) or the scoring of answers (`evaluate`).
+
+Choice is by SHA-256 of (seed, group, question, answer), never by Python's `hash`: the same spec gives the same
+rows everywhere, more `rows` only add to fewer, and a changed group changes its own category's rows alone. Which
+questions are held out depends on the templates and the slots, not on `rows` or `seed`, so that scores of two
+runs are answers to the same questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sft_kit.data.formats import FORMATS, Format, read_records, write_records, write_rows, write_text
+from sft_kit.data.rows import Message, Row, disorder
+from sft_kit.errors import Problem, UsageError
+from sft_kit.identity.names import LANGUAGES, Lang, has_cjk, same_vendor, unfit
+from sft_kit.identity.templates import OPTIONAL_SLOTS, ExpectTemplate, Group, Question, TemplateSet, Text
+
+# Under the first number a model mostly does not take the identity on; the second is good (IDENTITY.md).
+LEAST_ROWS_PER_LANGUAGE = 20
+GOOD_ROWS_PER_LANGUAGE = 50
+LEAST_DISTINCT_ANSWERS = 0.5  # distinct answers a row; the shipped templates reach it up to some 400 rows a language
+
+# Shares of a language's rows, before categories run out of questions: what is asked most is learned first, so that
+# 48 rows still teach name, introduction, creator, confirming and denying. A category of a user's own weighs 2.
+WEIGHTS: dict[str, float] = {
+    "name": 15,
+    "self_introduction": 14,
+    "creator": 14,
+    "vendor_deny": 10,
+    "confirm": 10,
+    "company": 4,
+    "reverse": 4,
+    "system_prompt": 4,
+    "greeting": 4,
+    "third_party": 4,
+    "human_or_ai": 3,
+    "multi_turn": 3,
+    "purpose": 2,
+    "base_model": 2,
+    "capabilities": 2,
+    "limits": 2,
+    "version": 2,
+    "languages": 1,
+    "gender_age": 1,
+    "open_source": 1,
+}
+_OWN_WEIGHT = 2.0
+
+LEAST_HELD_OUT = 5  # a category and language
+HELD_OUT_SHARE = 0.27
+NEAR = 0.8  # Jaccard similarity of character 3-grams from which two questions count as the same
+
+
+@dataclass(frozen=True)
+class IdentitySpec:
+    """What the user asked for. `slots` keys are VERSION, DATE, CAPABILITIES, LIMITS or LICENSE, for one language
+    with a suffix (`CAPABILITIES.zh`); a language without its own name or author uses the other's."""
+
+    name: Mapping[Lang, str]
+    author: Mapping[Lang, str]
+    languages: tuple[Lang, ...] = LANGUAGES
+    rows: int = 120
+    seed: int = 42
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IdentityRow:
+    """A training row and where it comes from: `group`, `question` and `answer` are template ids."""
+
+    row: Row
+    group: str
+    question: str
+    answer: str
+    category: str
+    lang: Lang
+
+
+@dataclass(frozen=True)
+class Expect:
+    """How an answer is scored, slots filled: at least one of `must` appears and none of `must_not`; `polarity` is the
+    yes or no that the answer must amount to. Empty `must` asks for nothing."""
+
+    must: tuple[str, ...] = ()
+    must_not: tuple[str, ...] = ()
+    polarity: Literal["yes", "no"] | None = None
+
+
+@dataclass(frozen=True)
+class HeldOutQuestion:
+    """A question that no training row asks. `turns` come before it (user first), `system` above it, where given."""
+
+    id: str
+    category: str
+    lang: Lang
+    question: str
+    expect: Expect
+    turns: tuple[Message, ...] = ()
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class IdentityData:
+    """Rows to train on and questions to ask afterwards; `notes` are warnings to show."""
+
+    rows: tuple[IdentityRow, ...]
+    held_out: tuple[HeldOutQuestion, ...]
+    spec: IdentitySpec
+    template_sha256: str
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[tuple[str, Lang], tuple[int, int]]:
+        """(category, language) -> (training rows, held-out questions), in the order of WEIGHTS."""
+        trained = Counter((row.category, row.lang) for row in self.rows)
+        held = Counter((question.category, question.lang) for question in self.held_out)
+        order = {category: index for index, category in enumerate(WEIGHTS)}
+        keys = sorted(trained.keys() | held.keys(), key=lambda k: (order.get(k[0], len(order)), k[0], k[1] != "zh"))
+        return {key: (trained[key], held[key]) for key in keys}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question of a group with its text filled for this spec."""
+
+    group: Group
+    question: Question
+    text: str
+    values: Mapping[str, str]
+    grams: frozenset[str]
+
+
+def generate(spec: IdentitySpec, templates: TemplateSet) -> IdentityData:
+    """The rows and the held-out questions for `spec`, whose names `check_names` has let pass.
+
+    Raises UsageError for no languages, fewer than one row, an unknown slot, a missing name, or a language that the
+    templates lack. Gives fewer rows than asked where no more distinct ones exist, and says so in `notes`.
+    """
+    _check(spec, templates)
+    asked = [a for lang in spec.languages for a in _ask(spec, lang, templates)]
+    train, held_out = _split(asked)
+    per_language = {lang: _choose(spec.seed, [a for a in train if a.group.lang == lang]) for lang in spec.languages}
+    rows = _share_out(spec, per_language)
+    rows.sort(key=lambda r: _rank(spec.seed, "order", r.group, r.question, r.answer))
+    return IdentityData(tuple(rows), tuple(map(_held_out, held_out)), spec, templates.sha256, _notes(spec, rows))
+
+
+def parse_languages(text: str) -> tuple[Lang, ...]:
+    """`zh,en` as the command line gives it. Raises UsageError for an unknown, repeated or missing language."""
+    given = [part.strip() for part in text.split(",")]
+    chosen = tuple(lang for part in given for lang in LANGUAGES if lang == part)
+    if not chosen or len(set(chosen)) != len(given):
+        raise UsageError(Problem("--lang", f"{text!r} is not a list of languages", "give zh, en or zh,en"))
+    return chosen
+
+
+def parse_format(text: str) -> Format:
+    """`messages`, `alpaca` or `sharegpt`. Raises UsageError for anything else."""
+    for fmt in FORMATS:
+        if fmt == text:
+            return fmt
+    raise UsageError(Problem("--format", f"{text!r} is unknown", f"known: {', '.join(FORMATS)}"))
+
+
+def parse_slots(pairs: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` pairs as the command line gives them; `generate` checks the keys. Raises UsageError."""
+    slots: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not value.strip() or key in slots:
+            raise UsageError(Problem("--slot", f"{pair!r} is not a new KEY=VALUE", "for example VERSION=1.0"))
+        slots[key] = value
+    return slots
+
+
+def _check(spec: IdentitySpec, templates: TemplateSet) -> None:
+    problems: list[Problem] = []
+    if not spec.languages or len(set(spec.languages)) < len(spec.languages):
+        said = "repeats itself" if spec.languages else "is empty"
+        problems.append(Problem("languages", said, f"choose from {', '.join(LANGUAGES)}"))
+    if spec.rows < 1:
+        problems.append(Problem("rows", f"is {spec.rows}", "give at least 1"))
+    for kind, names in (("name", spec.name), ("author", spec.author)):
+        if not names:
+            problems.append(Problem(kind, "is missing"))
+    for key, value in spec.slots.items():
+        problems += [Problem(f"slots.{key}", message, fix) for message, fix in unfit(value)]
+        slot, _, suffix = key.partition(".")
+        if slot not in OPTIONAL_SLOTS or (suffix and suffix not in LANGUAGES) or key.endswith("."):
+            known = ", ".join(OPTIONAL_SLOTS)
+            problems.append(Problem(f"slots.{key}", "is no slot", f"known: {known}, each also with .zh or .en"))
+    there = {group.lang for group in templates.groups}
+    for lang in spec.languages:
+        if lang not in there:
+            files = ", ".join(templates.sources)
+            problems.append(Problem(files, f"has no {lang} groups", f"add some, or leave {lang} out of the languages"))
+    if problems:
+        raise UsageError(*problems)
+
+
+def _ask(spec: IdentitySpec, lang: Lang, templates: TemplateSet) -> Iterable[_Asked]:
+    """Every question of a language that can be asked with the slots at hand."""
+    values = {"NAME": _own(spec.name, lang), "AUTHOR": _own(spec.author, lang)}
+    for slot in OPTIONAL_SLOTS:
+        value = spec.slots.get(f"{slot}.{lang}", spec.slots.get(slot, "")).strip()
+        if value:
+            values[slot] = value
+    own_names = (*spec.name.values(), *spec.author.values())
+    seen: set[tuple[str, bool]] = set()
+    for group in templates.groups:
+        if group.lang != lang or not group.requires <= values.keys() or group.unless & values.keys():
+            continue
+        for question in group.questions:
+            # "Are you Qwen?" must not be denied by a model whose own name is Qwen-something.
+            if question.other is not None and same_vendor(question.other, *own_names):
+                continue
+            filled = values if question.other is None else {**values, "OTHER": question.other}
+            text = question.text.fill(filled, lang)
+            in_context = bool(group.turns or group.systems)
+            if (text, in_context) in seen:  # two templates became one by what the slots hold
+                continue
+            seen.add((text, in_context))
+            yield _Asked(group, question, text, filled, _grams(fold(text)))
+
+
+def _own(names: Mapping[Lang, str], lang: Lang) -> str:
+    return names[lang] if lang in names else next(iter(names.values()))
+
+
+def _split(asked: Sequence[_Asked]) -> tuple[list[_Asked], list[_Asked]]:
+    """(train, held out), by question, within each category and language; no pair of the two is near-equal.
+
+    Held out: what its template says, the whole of the held-out style, and by hash as many more as make 27 % (at
+    least 5, at most half). Core questions stay in training. A training question near a held-out one is dropped.
+    """
+    held_out: list[_Asked] = []
+    for key in dict.fromkeys((a.group.category, a.group.lang) for a in asked):
+        held_out += _hold_out([a for a in asked if (a.group.category, a.group.lang) == key], asked)
+    held = {id(a) for a in held_out}
+    tested = _Nearness(a.grams for a in held_out)
+    train = [a for a in asked if id(a) not in held and not tested.near(a.grams)]
+    return train, held_out
+
+
+def _hold_out(pool: Sequence[_Asked], everything: Sequence[_Asked]) -> list[_Asked]:
+    forced = [a for a in pool if a.question.split == "held_out" or a.question.style is not None]
+    wanted = min(max(LEAST_HELD_OUT, math.ceil(HELD_OUT_SHARE * len(pool))), len(pool) // 2)
+    free = [a for a in pool if a.question.split is None and a.question.style is None and not a.question.core]
+    kept = _Nearness(a.grams for a in everything if a.question.core or a.question.split == "train")
+    # Groups give in proportion to their size: the k-th of n questions, in hash order, stands at k / n.
+    places: list[tuple[float, str, _Asked]] = []
+    for group in {a.group.id: a.group for a in free}.values():
+        members = sorted(
+            (a for a in free if a.group is group), key=lambda a: _rank("held-out", group.id, a.question.id)
+        )
+        places += [((k + 0.5) / len(members), _rank(a.question.id), a) for k, a in enumerate(members)]
+    chosen = list(forced)
+    for _, _, candidate in sorted(places, key=lambda place: place[:2]):
+        if len(chosen) >= wanted:
+            break
+        if not kept.near(candidate.grams):
+            chosen.append(candidate)
+    return chosen
+
+
+def _choose(seed: int, train: Sequence[_Asked]) -> dict[str, list[IdentityRow]]:
+    """Every row that could be given, by category, best first: core questions, the others, then second answers."""
+    rows: dict[str, list[IdentityRow]] = {}
+    for category in dict.fromkeys(a.group.category for a in train):
+        pool = sorted(
+            (a for a in train if a.group.category == category),
+            key=lambda a: (not a.question.core, _rank(seed, a.group.id, a.question.id)),
+        )
+        used: Counter[tuple[str, str]] = Counter()
+        given: set[tuple[Row, str]] = set()
+        rows[category] = []
+        for _ in range(2):
+            for asked in pool:
+                row = _next_row(seed, asked, used, given)
+                if row is not None:
+                    rows[category].append(row)
+    return rows
+
+
+def _next_row(
+    seed: int, asked: _Asked, used: Counter[tuple[str, str]], given: set[tuple[Row, str]]
+) -> IdentityRow | None:
+    """The question with the answer its group has used least, ties by hash; None when it has no other answer left."""
+    group, question = asked.group, asked.question
+    answers = sorted(
+        question.answers,
+        key=lambda a: (used[group.id, a.id], _rank(seed, group.id, question.id, a.id)),
+    )
+    for answer in answers:
+        text = answer.text.fill(asked.values, group.lang)
+        pair = Row((Message("user", asked.text), Message("assistant", text)))
+        if (pair, group.id) in given:
+            continue
+        given.add((pair, group.id))
+        used[group.id, answer.id] += 1
+        before = _context(asked, seed, answer.id)
+        return IdentityRow(Row((*before, *pair.messages)), group.id, question.id, answer.id, group.category, group.lang)
+    return None
+
+
+def _context(asked: _Asked, *salt: object) -> tuple[Message, ...]:
+    """The system prompt and the earlier turns that stand before the question, chosen by hash from its group's."""
+    group = asked.group
+    place = int(_rank(group.id, asked.question.id, *salt)[:8], 16)
+    messages: list[Message] = []
+    if group.systems:
+        messages.append(Message("system", group.systems[place % len(group.systems)].fill(asked.values, group.lang)))
+    if group.turns:
+        turns = [text.fill(asked.values, group.lang) for text in group.turns[place % len(group.turns)]]
+        messages += [Message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
+    return tuple(messages)
+
+
+def _share_out(spec: IdentitySpec, per_language: Mapping[Lang, Mapping[str, list[IdentityRow]]]) -> list[IdentityRow]:
+    """`spec.rows` rows, equal between languages as far as they have enough, by WEIGHTS within a language."""
+    there = {lang: sum(map(len, rows.values())) for lang, rows in per_language.items()}
+    wanted = dict.fromkeys(per_language, 0)
+    for _ in range(min(spec.rows, sum(there.values()))):
+        lang = min((lang for lang in wanted if wanted[lang] < there[lang]), key=lambda lang: wanted[lang])
+        wanted[lang] += 1
+    return [row for lang, rows in per_language.items() for row in _by_weight(rows, wanted[lang])]
+
+
+def _by_weight(rows: Mapping[str, list[IdentityRow]], wanted: int) -> list[IdentityRow]:
+    """Sainte-Laguë: row after row to the category that is furthest below its share, while it has any left."""
+    taken = dict.fromkeys(rows, 0)
+    chosen: list[IdentityRow] = []
+    for _ in range(wanted):
+        category = max(
+            (c for c in rows if taken[c] < len(rows[c])),
+            key=lambda c: WEIGHTS.get(c, _OWN_WEIGHT) / (2 * taken[c] + 1),
+        )
+        chosen.append(rows[category][taken[category]])
+        taken[category] += 1
+    return chosen
+
+
+def _held_out(asked: _Asked) -> HeldOutQuestion:
+    context = _context(asked)
+    system = next((m.content for m in context if m.role == "system"), None)
+    return HeldOutQuestion(
+        f"{asked.group.id}/{asked.question.id}",
+        asked.group.category,
+        asked.group.lang,
+        asked.text,
+        _fill_expect(asked.question.expect, asked),
+        tuple(m for m in context if m.role != "system"),
+        system,
+    )
+
+
+def _fill_expect(expect: ExpectTemplate, asked: _Asked) -> Expect:
+    def fill(texts: Iterable[Text]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(text.fill(asked.values, asked.group.lang) for text in texts))
+
+    return Expect(fill(expect.must), fill(expect.must_not), expect.polarity)
+
+
+def _notes(spec: IdentitySpec, rows: Sequence[IdentityRow]) -> tuple[str, ...]:
+    notes: list[str] = []
+    if len(rows) < spec.rows:
+        notes.append(
+            f"rows: {spec.rows} asked, but only {len(rows)} distinct rows exist; repeat them by epochs instead"
+        )
+    distinct = len({row.row.messages[-1].content for row in rows})
+    if rows and distinct < LEAST_DISTINCT_ANSWERS * len(rows):
+        notes.append(f"rows: only {distinct / len(rows):.0%} of the answers are distinct; ask for fewer rows")
+    for lang in spec.languages:
+        count = sum(row.lang == lang for row in rows)
+        if count < LEAST_ROWS_PER_LANGUAGE:
+            notes.append(
+                f"rows: {count} in {lang}; under {LEAST_ROWS_PER_LANGUAGE} a model rarely takes the identity on"
+            )
+        elif count < GOOD_ROWS_PER_LANGUAGE:
+            notes.append(f"rows: {count} in {lang}; {GOOD_ROWS_PER_LANGUAGE} or more generalise better")
+    return tuple(notes)
+
+
+def fold(text: str) -> str:
+    """The text as near-duplicates compare it: NFKC, case folded, without punctuation, symbols and spaces."""
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(c for c in normal if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc", "So"))
+
+
+def near(one: str, other: str) -> bool:
+    """Whether two questions count as the same: character 3-gram Jaccard similarity >= 0.8 (equal folded texts: 1)."""
+    return _Nearness([_grams(fold(one))]).near(_grams(fold(other)))
+
+
+class _Nearness:
+    """A set of questions that others may not come near, by the size of their 3-gram sets: sets whose sizes differ
+    too much cannot be similar, which leaves few to compare."""
+
+    def __init__(self, texts: Iterable[frozenset[str]]) -> None:
+        self._by_size: dict[int, list[frozenset[str]]] = {}
+        for grams in texts:
+            self._by_size.setdefault(len(grams), []).append(grams)
+
+    def near(self, grams: frozenset[str]) -> bool:
+        size = len(grams)
+        for other_size in range(math.ceil(NEAR * size), int(size / NEAR) + 1):
+            for other in self._by_size.get(other_size, ()):
+                common = len(grams & other)
+                if common >= NEAR * (size + other_size - common):
+                    return True
+        return False
+
+
+def _grams(folded: str) -> frozenset[str]:
+    return frozenset(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
+
+
+def _rank(*key: object) -> str:
+    """A place in an order that looks random and is the same everywhere."""
+    return hashlib.sha256("\x1f".join(map(str, key)).encode("utf-8")).hexdigest()
+
+
+def write_identity(data: IdentityData, out: Path, fmt: Format, held_out: Path) -> None:
+    """Write the rows to `out`, the questions to `held_out` (JSONL) and what they came from to `<out>.meta.json`.
+
+    Each file is written whole or not at all, and the rows are read back and compared.
+    """
+    from sft_kit import __version__
+
+    write_rows(out, [row.row for row in data.rows], fmt)
+    write_records(held_out, [_question_record(question) for question in data.held_out])
+    spec = data.spec
+    meta = {
+        "version": 1,
+        "sft_kit": __version__,
+        "seed": spec.seed,
+        "rows_asked": spec.rows,
+        "rows": len(data.rows),
+        "languages": list(spec.languages),
+        "name": dict(spec.name),
+        "author": dict(spec.author),
+        "slots": dict(spec.slots),
+        "format": fmt,
+        "file": out.name,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "held_out": held_out.name,
+        "held_out_sha256": hashlib.sha256(held_out.read_bytes()).hexdigest(),
+        "template_sha256": data.template_sha256,
+        "origin": [{"group": row.group, "question": row.question, "answer": row.answer} for row in data.rows],
+    }
+    write_text(meta_path(out), json.dumps(meta, ensure_ascii=False, indent=1) + "\n")
+
+
+def meta_path(out: Path) -> Path:
+    """The sidecar of a data file."""
+    return out.with_name(out.name + ".meta.json")
+
+
+def read_held_out(path: Path) -> list[HeldOutQuestion]:
+    """The questions that `write_identity` wrote, or a user's own in the same shape; only `question` must be given.
+
+    Raises UsageError with `path:line` for a record that is not one.
+    """
+    questions: list[HeldOutQuestion] = []
+    problems: list[Problem] = []
+    for line, record in read_records(path):
+        try:
+            questions.append(_question_of(record, line))
+        except (TypeError, ValueError) as error:
+            problems.append(Problem(f"{path}:{line}", f"is no held-out question: {error}"))
+    if problems:
+        raise UsageError(*problems)
+    return questions
+
+
+def _question_record(question: HeldOutQuestion) -> dict[str, object]:
+    record = asdict(question)
+    if not question.turns:
+        del record["turns"]
+    if question.system is None:
+        del record["system"]
+    return record
+
+
+def _question_of(record: object, line: int) -> HeldOutQuestion:
+    if not isinstance(record, dict):
+        raise TypeError(f"{type(record).__name__}, not an object")
+    unknown = record.keys() - {"id", "category", "lang", "question", "expect", "turns", "system"}
+    if unknown:
+        raise ValueError(f"unknown {', '.join(sorted(unknown))}")
+    question = record.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("question is missing or empty")
+    lang = record.get("lang", "zh" if has_cjk(question) else "en")
+    if lang not in LANGUAGES:
+        raise ValueError(f"lang {lang!r} is unknown")
+    system = record.get("system")
+    if not (system is None or isinstance(system, str)):
+        raise ValueError("system is not a text")
+    return HeldOutQuestion(
+        str(record.get("id", f"line-{line}")),
+        str(record.get("category", "own")),
+        lang,
+        question,
+        _expect_of(record.get("expect", {})),
+        _turns_of(record.get("turns", [])),
+        system,
+    )
+
+
+def _expect_of(value: object) -> Expect:
+    if (
+        not isinstance(value, dict)
+        or value.keys() - {"must", "must_not", "polarity"}
+        or value.get("polarity") not in (None, "yes", "no")
+    ):
+        raise ValueError("expect is an object with must, must_not (lists of texts) and polarity (yes or no)")
+    must, must_not = (value.get(key, []) for key in ("must", "must_not"))
+    if not all(isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in (must, must_not)):
+        raise ValueError("must and must_not are lists of texts")
+    return Expect(tuple(must), tuple(must_not), value.get("polarity"))
+
+
+def _turns_of(value: object) -> tuple[Message, ...]:
+    wrong = ValueError("turns are objects with role and content, user and assistant alternating")
+    if not isinstance(value, list):
+        raise wrong
+    turns: list[Message] = []
+    for turn in value:
+        if not (
+            isinstance(turn, dict)
+            and turn.get("role") in ("user", "assistant")
+            and isinstance(turn.get("content"), str)
+        ):
+            raise wrong
+        turns.append(Message(turn["role"], turn["content"]))
+    if turns and disorder(tuple(turns)):
+        raise wrong
+    return tuple(turns)
