@@ -58,19 +58,22 @@ def check_source(source: Source, rules: KeyRules | None = None) -> LoadedConfig:
     spelled = _canonical_keys(source, rules, problems)
     values: dict[str, Value] = {key: source.values[written] for key, written in spelled.items()}
     config: RunConfig | None = None
+    wrong: set[str] = set()
     try:
-        config = RunConfig.model_validate(values)
+        config = RunConfig.model_validate({key: value for key, value in values.items() if not _left_empty(key, value)})
     except ValidationError as error:
-        problems += [_schema_problem(source, spelled, detail) for detail in error.errors(include_url=False)]
-    wrong = {problem.place for problem in problems}
+        details = error.errors(include_url=False)
+        wrong = {str(detail["loc"][0]) for detail in details}
+        problems += _schema_problems(source, spelled, values, details)
     for key, written in spelled.items():
-        value = values[key] if config is None else getattr(config, key, values[key])
-        if key in OwnKeys or value is None or value == "auto":
+        if key in OwnKeys or key in wrong or (key in RunConfig.model_fields and values[key] in (None, "auto")):
             continue
-        place = source.place((written,))
+        value = getattr(config, key) if config and key in RunConfig.model_fields else values[key]
         found = rules.problem(key, value) if rules else _unknown_without_rules(key)
-        if found and place not in wrong:
-            problems.append(Problem(place, f"{written}: {found.message}", found.fix))
+        if found:
+            own = difflib.get_close_matches(written, OwnKeys, n=1, cutoff=0.8)
+            fix = f"did you mean {own[0]}?" if own else found.fix
+            problems.append(Problem(source.place((written,)), f"{written}: {found.message}", fix))
     if problems or config is None:
         raise ConfigError(*sorted(problems, key=_line_order))
     return LoadedConfig(config, source)
@@ -87,16 +90,22 @@ def resolved_yaml(config: RunConfig) -> str:
 
 
 def _canonical_keys(source: Source, rules: KeyRules | None, problems: list[Problem]) -> dict[str, str]:
-    """{4.x key: the key as it was written}; two spellings of one argument are a problem."""
+    """{4.x key: the key as it was written}. Two spellings of one argument are a problem, unless one is `--set`'s."""
     spelled: dict[str, str] = {}
     for written in source.values:
         key = rules.canonical(written) if rules else written
-        if key in spelled:
-            message = f"{written}: the same argument as {spelled[key]}"
-            problems.append(Problem(source.place((written,)), message, "keep one of them"))
-        else:
+        first = spelled.get(key)
+        if first is None or (source.overridden(written) and not source.overridden(first)):
             spelled[key] = written
+        elif source.overridden(written) == source.overridden(first):
+            message = f"{written}: the same argument as {first}"
+            problems.append(Problem(source.place((written,)), message, "keep one of them"))
     return spelled
+
+
+def _left_empty(key: str, value: Value) -> bool:
+    """Whether `key:` stands there without a value (all of its lines commented out, say): as good as not there."""
+    return value is None and key in RunConfig.model_fields
 
 
 def _unknown_without_rules(key: str) -> Problem | None:
@@ -105,30 +114,104 @@ def _unknown_without_rules(key: str) -> Problem | None:
     return Problem("", "not a key of sft-kit, and without ms-swift no other can be checked", "install ms-swift")
 
 
-def _schema_problem(source: Source, spelled: Mapping[str, str], detail: Any) -> Problem:
-    """One pydantic error in the words of a config: place, key, what is wrong, what to write."""
-    location = [part for part in detail["loc"] if not _is_union_branch(part)]
+# What pydantic finds, in the words of a config; {} are the limits it gives.
+_WORDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "greater_than_equal": "at least {ge:,g}",
+    "less_than_equal": "at most {le:,g}",
+    "greater_than": "more than {gt:g}",
+    "less_than": "less than {lt:g}",
+    "too_short": "a list with at least {min_length} entry",
+}
+
+
+def _schema_problems(
+    source: Source, spelled: Mapping[str, str], values: Mapping[str, Value], details: Sequence[Any]
+) -> list[Problem]:
+    """pydantic's errors as problems: the branches it tried of a union (whole number or auto) are one."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for detail in details:
+        found.setdefault(_written_location(values, detail), []).append(detail)
+    # a union of text and mapping, given a mapping: what is wrong inside it says more than "must be text"
+    places = [place for place in found if not any(other[: len(place)] == place and other != place for other in found)]
+    return [_schema_problem(source, spelled, place, found[place]) for place in places]
+
+
+def _schema_problem(
+    source: Source, spelled: Mapping[str, str], location: tuple[Any, ...], details: Sequence[Any]
+) -> Problem:
+    """The errors of one value: place, key, what is wrong, what to write."""
     if location:
-        location[0] = spelled.get(str(location[0]), location[0])
-    place = source.place(tuple(location))
+        location = (spelled.get(str(location[0]), location[0]), *location[1:])
+    place = source.place(location)
     key = ".".join(str(part) for part in location)
-    given = detail["input"]
-    kind = detail["type"]
+    kind, given = details[0]["type"], details[0]["input"]
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(str(location[-1]), _section_keys(location), n=1)
         fix = f"did you mean {close[0]}?" if close else f"known: {', '.join(_section_keys(location))}"
         return Problem(place, f"{key}: no such key", fix)
     if kind == "missing":
         return Problem(place, f"{key}: missing", "add it")
-    if kind == "literal_error":
-        expected = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+    if kind == "literal_error" and len(details) == 1:
+        expected = _choices(details[0])
         close = difflib.get_close_matches(str(given), expected, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else ""
-        return Problem(place, f"{key}: {given!r} is not one of {', '.join(expected)}", hint)
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    return Problem(place, f"{key}: {message}{shown}" if key else message)
+        fix = f"did you mean {close[0]}?" if close else ""
+        return Problem(place, f"{key}: {_shown(given)} is not one of {', '.join(expected)}", fix)
+    if kind == "string_pattern_mismatch":
+        fix = "known: VERSION, DATE, CAPABILITIES, LIMITS, LICENSE, each also with .zh or .en"
+        return Problem(place, f"{key}: no such slot", fix)
+    wanted = [
+        " or ".join(_choices(detail))
+        if detail["type"] == "literal_error"
+        else _WORDS[detail["type"]].format(**detail.get("ctx", {}))
+        for detail in details
+        if detail["type"] in _WORDS or detail["type"] == "literal_error"
+    ]
+    if not wanted:
+        return Problem(place, f"{key}: {str(details[0]['msg']).removeprefix('Value error, ')}")
+    is_text = "text" in wanted and not isinstance(given, str)
+    fix = "put it in quotes" if is_text and isinstance(given, int | float | dict) else ""
+    return Problem(place, f"{key}: must be {' or '.join(dict.fromkeys(wanted))}, not {_shown(given)}", fix)
+
+
+def _written_location(values: Any, detail: Any) -> tuple[Any, ...]:
+    """Where an error stands in what was written: pydantic also names the branch of a union, or `[key]`."""
+    location: list[Any] = []
+    at = values
+    for part in detail["loc"]:
+        if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int)):
+            location.append(part)
+            at = at[part]
+    if detail["type"] == "missing":
+        location.append(detail["loc"][-1])
+    return tuple(location)
+
+
+def _choices(detail: Any) -> list[str]:
+    return str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+
+
+def _shown(value: Any) -> str:
+    """A value as its writer would know it again."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "empty"
+    if isinstance(value, dict | list):
+        return ("a" if value else "an empty") + (" mapping" if isinstance(value, dict) else " list")
+    return repr(value) if len(str(value)) <= 60 else f"{str(value)[:60]!r}..."
 
 
 def _section_keys(location: Sequence[Any]) -> list[str]:
@@ -139,13 +222,6 @@ def _section_keys(location: Sequence[Any]) -> list[str]:
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next((option for option in options if hasattr(option, "model_fields")), model)
     return list(model.model_fields)
-
-
-def _is_union_branch(part: Any) -> bool:
-    """pydantic names the tried branch of a union in the location (`str`, `PerLanguage`, `literal['auto']`)."""
-    return isinstance(part, str) and (
-        part in {"str", "int", "float", "PerLanguage"} or part[:8] in ("literal[", "constrai", "function", "dict[str")
-    )
 
 
 def _line_order(problem: Problem) -> tuple[int, int]:

@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Lang = Literal["zh", "en"]
 LANGUAGES: tuple[Lang, ...] = ("zh", "en")
@@ -21,22 +31,52 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
-Texts = Annotated[list[str], BeforeValidator(_as_list)]
+Texts = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 """One text or a list of texts."""
+
+_LANGUAGES_SCHEMA = {
+    "anyOf": [{"enum": list(LANGUAGES)}, {"type": "array", "minItems": 1, "items": {"enum": list(LANGUAGES)}}]
+}
 
 OwnKeys = frozenset({"identity", "eval", "launch", "replay", "effective_batch_size"})
 """Keys that sft-kit acts on itself; ms-swift never sees them."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _kinds(annotation: Any) -> set[Any]:
+    """Every plain type that an annotation is made of: {int, NoneType, ...}."""
+    parts = getattr(annotation, "__args__", ())
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
+Slot = Annotated[str, Field(pattern=r"^(VERSION|DATE|CAPABILITIES|LIMITS|LICENSE)(\.(zh|en))?$")]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes `true` for the number 1; whoever writes `lora_rank: true` does not mean rank 1."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise PydanticCustomError("int_type" if int in kinds else "float_type", "must be a number")
+        return value
+
+
+class _Section(_Checked):
+    model_config = ConfigDict(extra="forbid")
 
 
 class PerLanguage(_Section):
     """One text for each language."""
 
-    zh: str | None = None
-    en: str | None = None
+    zh: str | None = Field(default=None, description="The text in Chinese rows and answers.")
+    en: str | None = Field(default=None, description="The text in English rows and answers.")
 
 
 NameText = str | PerLanguage
@@ -47,24 +87,25 @@ class IdentitySection(_Section):
 
     name: NameText = Field(description="The model's name: one text, or `{zh: ..., en: ...}`.")
     author: NameText = Field(description="Who made it: one text, or `{zh: ..., en: ...}`.")
-    languages: Annotated[list[Lang], BeforeValidator(_as_list)] = Field(
+    languages: Annotated[list[Lang], BeforeValidator(_as_list), WithJsonSchema(_LANGUAGES_SCHEMA)] = Field(
         default=["zh", "en"], min_length=1, description="Languages of the rows and of the held-out questions."
     )
     rows: int = Field(default=120, ge=1, le=100_000, description="Identity rows to train on, all languages together.")
     seed: int = Field(default=42, description="Chooses the rows; the same seed gives the same rows.")
     template: str | None = Field(default=None, description="A template file of your own instead of the shipped ones.")
-    slots: dict[Literal["VERSION", "DATE", "CAPABILITIES", "LIMITS"], str] = Field(
-        default={}, description="Facts for the templates that need them; without them those rows are left out."
+    slots: dict[Slot, str] = Field(
+        default={},
+        description="Facts for the templates that need them: VERSION, DATE, CAPABILITIES, LIMITS, LICENSE, or of one "
+        "language: CAPABILITIES.zh. Rows about a fact that is not given are left out.",
     )
     force: bool = Field(default=False, description="Accept a name that equals the author.")
 
     @model_validator(mode="after")
     def _every_language_has_both(self) -> IdentitySection:
-        for lang in self.languages:
-            for key in ("name", "author"):
-                if self.text(getattr(self, key), lang) is None:
-                    fix = f"add {key}.{lang}, or set languages to the ones you have"
-                    raise ValueError(f"{key} has no text for {lang}; {fix}")
+        keys = [f"{key}.{lang}" for key in ("name", "author") for lang in self.languages
+                if self.text(getattr(self, key), lang) is None]  # fmt: skip
+        if keys:
+            raise ValueError(f"has no {' and no '.join(keys)}; add it, or set languages to the ones you have")
         return self
 
     @staticmethod
@@ -108,10 +149,10 @@ class LaunchSection(_Section):
 Auto = Literal["auto"]
 
 
-class RunConfig(BaseModel):
+class RunConfig(_Checked):
     """One training run. Every flat key is an argument of `swift sft`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     # --- sft-kit's own -------------------------------------------------------------------------------------------
     identity: IdentitySection | None = Field(default=None, description="Builds identity rows and proves the result.")

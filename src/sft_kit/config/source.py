@@ -14,21 +14,29 @@ from typing import TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sft_kit.errors import ConfigError, Problem
 
-Value: TypeAlias = "None | bool | int | float | str | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 Place: TypeAlias = "tuple[str | int, ...]"  # ("identity", "name", "zh") or ("dataset", 0)
 
-MAX_BYTES = 1_000_000
-MAX_NODES = 20_000  # after aliases are expanded: a config has hundreds; a billion-laughs file has billions
+# ruamel.yaml takes 0.25 s for 1,000 values, so what is no config is refused before it is read in full.
+MAX_BYTES = 256_000
+MAX_WRITTEN = 4_000  # values in the file: a config has hundreds
+MAX_NODES = 20_000  # after aliases are expanded: a billion-laughs file has billions
 MAX_DEPTH = 40
+_SMALL = 20_000  # bytes that may be parsed without counting first
+_YAML = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True)
 class Source:
-    """The values of one config file and where each stands. `name` is how the user called the file."""
+    """The values of one config file and where each stands. `name` is how the user called the file.
+
+    `marks` holds (line, column) from 1; (0, 0) is a value of `--set`.
+    """
 
     name: str
     values: dict[str, Value]
@@ -36,40 +44,50 @@ class Source:
     problems: tuple[Problem, ...] = ()
 
     def place(self, key: Place | str) -> str:
-        """`config.yaml:14:3` for a key (`"identity.name"` or a tuple), or the nearest parent that has a place."""
+        """`config.yaml:14:3` for a key (`"identity.name"` or a tuple), or the nearest parent that has a place.
+
+        `--set` for a value that was given there.
+        """
         at: Place = tuple(key.split(".")) if isinstance(key, str) else key
         while at:
             if at in self.marks:
                 line, column = self.marks[at]
-                return f"{self.name}:{line}:{column}" if line else self.name
+                return f"{self.name}:{line}:{column}" if line else "--set"
             at = at[:-1]
         return self.name
+
+    def overridden(self, key: str) -> bool:
+        """Whether the flat key was given by `--set`."""
+        return self.marks.get((key,)) == (0, 0)
 
 
 def read_source(path: Path) -> Source:
     """Read and parse the YAML file `path`.
 
     Duplicate keys and the like are collected in `problems`; what makes the file unreadable as a whole (missing,
-    not UTF-8, over 1 MB, broken YAML, not a mapping) raises ConfigError at once.
+    not UTF-8, over 256 kB, broken YAML, not a mapping) raises ConfigError at once.
     """
     name = str(path)
     text = _read_text(path)
-    if not text.strip():
-        raise ConfigError(Problem(name, "the file is empty", "write one with `sft-kit init`"))
     yaml = YAML(typ="safe", pure=True)
     try:
+        if len(text) > _SMALL:
+            _refuse_data(name, text)
         root = yaml.compose(io.StringIO(text))
         builder = _Builder(name, yaml)
+        if root is None or (isinstance(root, ScalarNode) and not root.value):
+            raise ConfigError(Problem(name, "the file is empty", f"`sft-kit init {name} --force` writes one"))
         if not isinstance(root, MappingNode):
             raise ConfigError(Problem(name, "a config is a mapping of keys to values", "write `key: value` lines"))
         values = builder.mapping(root, (), 0)
     except MarkedYAMLError as error:
         raise ConfigError(_yaml_problem(name, error)) from error
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(Problem(name, f"not valid YAML: {str(error).splitlines()[0]}")) from error
+    except YAMLError as error:
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        raise ConfigError(Problem(f"{name}:{line}", f"not valid YAML: {_reason(error)}")) from error
     except RecursionError as error:
         raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels")) from error
-    return Source(name, values, builder.marks, tuple(builder.problems))
+    return Source(name, values, builder.marks, tuple(dict.fromkeys(builder.problems)))  # an alias repeats its own
 
 
 def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
@@ -88,9 +106,9 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
             continue
         try:
             value = _override_value(text)
-        except (YAMLError, ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "too deep"
-            problems.append(Problem(f"--set {override}", f"the value is not valid YAML: {reason}", "quote it"))
+        except (YAMLError, ConfigError, RecursionError) as error:
+            fix = f"quote it for YAML: --set '{key}=\"...\"'"
+            problems.append(Problem(f"--set {override}", f"the value is not valid YAML: {_reason(error)}", fix))
             continue
         problem = _put(values, place, value)
         if problem:
@@ -99,6 +117,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
         for mark in [m for m in marks if m[: len(place)] == place]:
             del marks[mark]
         marks[place] = (0, 0)
+        for depth in range(1, len(place)):
+            marks.setdefault(place[:depth], (0, 0))  # a section that only --set made
     if problems:
         raise ConfigError(*problems)
     return Source(source.name, values, marks, source.problems)
@@ -117,7 +137,7 @@ def _read_text(path: Path) -> str:
         raise ConfigError(Problem(name, f"cannot be read: {error.strerror}")) from error
     if len(raw) > MAX_BYTES:
         fix = "is this a data file? A config names it under `dataset:`"
-        raise ConfigError(Problem(name, f"larger than {MAX_BYTES // 1_000_000} MB", fix))
+        raise ConfigError(Problem(name, f"larger than {MAX_BYTES // 1_000} kB", fix))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -126,10 +146,35 @@ def _read_text(path: Path) -> str:
         raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8")) from error
 
 
+def _refuse_data(name: str, text: str) -> None:
+    """Raise ConfigError for a large file that cannot be a config, at the first sign of it."""
+    depth = written = 0
+    for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):
+        opens = isinstance(event, CollectionStartEvent)
+        depth += opens - isinstance(event, CollectionEndEvent)
+        written += opens or isinstance(event, ScalarEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels"))
+        if written > MAX_WRITTEN:
+            fix = "is this a data file? A config names it under `dataset:`"
+            raise ConfigError(Problem(name, f"holds more than {MAX_WRITTEN} values", fix))
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in one line and without the parser's own file names."""
+    if isinstance(error, ConfigError):
+        return error.problems[0].message
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {MAX_DEPTH} levels"
+    return str(getattr(error, "problem", None) or error).splitlines()[0]
+
+
 def _yaml_problem(name: str, error: MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
     message = error.problem or error.context or "not valid YAML"
+    if "another document" in message:
+        return Problem(place, "a second YAML document begins here", "one file holds one config: remove the `---`")
     if "'\\t'" in message:
         return Problem(place, "a tab character, which YAML does not allow here", "indent with spaces")
     return Problem(place, f"not valid YAML: {message}", "check the indentation, colons and quotes around this place")
@@ -146,14 +191,11 @@ class _Builder:
     nodes: int = 0
 
     def value(self, node: Node, place: Place, depth: int) -> Value:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise ConfigError(Problem(self.name, f"expands to more than {MAX_NODES} values", "remove the YAML aliases"))
-        if depth > MAX_DEPTH:
-            raise ConfigError(Problem(self.at(node), f"nested deeper than {MAX_DEPTH} levels"))
         if isinstance(node, MappingNode):
             return self.mapping(node, place, depth)
+        self.count(node, depth)
         if isinstance(node, SequenceNode):
+            self.untagged(node, "seq")
             items: list[Value] = []
             for index, item in enumerate(node.value):
                 below: Place = (*place, index)
@@ -163,24 +205,50 @@ class _Builder:
         return self.scalar(node)
 
     def scalar(self, node: Node) -> Value:
-        kind = str(node.tag).rpartition(":")[2]
-        if kind in ("null", "bool", "int", "float"):
-            value: Value = self.yaml.constructor.construct_object(node)
-            return value
-        if kind in ("str", "timestamp"):  # a date stays the text that was written
-            return str(node.value)
-        self.problems.append(Problem(self.at(node), f"the YAML tag {node.tag} is not supported", "write a plain value"))
+        tag = str(node.tag)
+        if tag in (f"{_YAML}str", f"{_YAML}timestamp"):  # a date stays the text that was written
+            try:  # JSON writes an emoji as the escapes of two halves: put them together
+                return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                self.problems.append(Problem(self.at(node), "holds half of a character", "write it without \\u"))
+                return None
+        if tag in (f"{_YAML}null", f"{_YAML}bool", f"{_YAML}int", f"{_YAML}float"):
+            try:
+                value: Value = self.yaml.constructor.construct_object(node)
+                return value
+            except (ValueError, KeyError):  # `!!int eight`, or a number of 5,000 digits
+                shown = f"{node.value[:40]}..." if len(node.value) > 40 else node.value
+                self.problems.append(Problem(self.at(node), f"{shown!r} is not a number or switch that can be read"))
+                return None
+        self.untagged(node, "str")
         return None
 
+    def untagged(self, node: Node, kind: str) -> None:
+        """Note a tag such as `!custom` or `!!set`: taking the bare value would ignore what was written."""
+        if str(node.tag) != _YAML + kind:
+            tag = str(node.tag).replace(_YAML, "!!")
+            self.problems.append(Problem(self.at(node), f"the YAML tag {tag} is not supported", "write a plain value"))
+
+    def count(self, node: Node, depth: int) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise ConfigError(Problem(self.name, f"expands to more than {MAX_NODES} values", "remove the YAML aliases"))
+        if depth > MAX_DEPTH:
+            raise ConfigError(Problem(self.at(node), f"nested deeper than {MAX_DEPTH} levels"))
+
     def mapping(self, node: MappingNode, place: Place, depth: int) -> dict[str, Value]:
-        values: dict[str, Value] = {}
+        self.count(node, depth)
+        self.untagged(node, "map")
         merged: dict[str, Value] = {}
-        for key_node, value_node in node.value:
+        for key_node, value_node in node.value:  # first, so that the marks of written keys stand over merged ones
             if str(key_node.tag).endswith(":merge"):
                 for part in self.merged_mappings(value_node):
                     merged = {**self.mapping(part, place, depth + 1), **merged}
+        values: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            if str(key_node.tag).endswith(":merge"):
                 continue
-            if not isinstance(key_node, ScalarNode):
+            if not isinstance(key_node, ScalarNode) or not key_node.value.strip():
                 self.problems.append(Problem(self.at(key_node), "a key must be a plain word"))
                 continue
             key = str(key_node.value)
@@ -199,7 +267,7 @@ class _Builder:
             if isinstance(part, MappingNode):
                 yield part
             else:
-                self.problems.append(Problem(self.at(part), "<<: merges mappings only"))
+                self.problems.append(Problem(self.at(part), "<<: merges only mappings", "give an alias of one"))
 
     def at(self, node: Node) -> str:
         return f"{self.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
@@ -212,11 +280,13 @@ def _override_value(text: str) -> Value:
     node = yaml.compose(io.StringIO(text))
     if node is None:  # a comment, such as `--set system='# hash'`
         return text
+    # `--set system=Use C # not D`: YAML reads a comment, but nobody comments a command line
+    cut_short = isinstance(node, ScalarNode) and node.style is None and " #" in text[node.end_mark.index :]
     builder = _Builder("--set", yaml)
     value = builder.value(node, (), 0)
     if builder.problems:
-        raise ValueError(builder.problems[0].message)
-    return value
+        raise ConfigError(*builder.problems)
+    return text.strip() if cut_short else value
 
 
 def _put(values: dict[str, Value], place: Place, value: Value) -> str:

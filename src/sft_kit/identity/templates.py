@@ -380,7 +380,7 @@ def _said_of(question: Question) -> tuple[Text, ...]:
 
 def _kind(node: Node) -> str:
     """`mapping`, `sequence` or `scalar`."""
-    return str(node.id)
+    return str(getattr(node, "id", "scalar"))  # set by every kind of node, though the stubs do not say so
 
 
 def _short_hash(text: str) -> str:

@@ -103,7 +103,8 @@ def _status(address: str) -> int | str:
         except urllib.error.HTTPError as error:
             answers.put(error.code)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            answers.put(str(getattr(error, "reason", error)) or type(error).__name__)
+            reason = " ".join(str(getattr(error, "reason", error)).split())
+            answers.put(reason or type(error).__name__)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
