@@ -178,5 +178,15 @@ def suggest_model_id(
     return next((model_id for model_id in found if model_id.rpartition("/")[0].lower() == owner), found[0])
 
 
+def is_registered(name: str, types: Mapping[str, ModelTypeInfo] | None = None) -> bool:
+    """Whether `name` is, to the letter, a hub id that ms-swift knows. `types` as for `suggest_model_id`."""
+    if types is None:
+        try:
+            types = model_types(find_installation())
+        except MissingError:
+            return False
+    return any(name in (model.ms_id, model.hf_id) for info in types.values() for model in info.models)
+
+
 def _plain(model_id: str | None) -> str | None:
     return None if model_id is None else re.sub(r"[^a-z0-9]", "", model_id.rpartition("/")[2].lower())

@@ -239,6 +239,19 @@ def write_atomic(path: Path, text: str) -> None:
         raise
 
 
+def check_output_dir(target: Path) -> None:
+    """Whether a run could be created below `target`, seen from its nearest parent that exists.
+
+    Writes nothing. Raises UsageError.
+    """
+    nearest = next((path for path in (target, *target.absolute().parents) if path.exists()), Path("/"))
+    if not nearest.is_dir():
+        raise UsageError(Problem("", f"{nearest} is a file", "give a directory"))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        fix = "give another one with --set output_dir=..."
+        raise UsageError(Problem("", f"no permission to write below {nearest}", fix))
+
+
 def now_iso() -> str:
     """The present moment for a manifest."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

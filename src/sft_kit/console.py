@@ -1,0 +1,250 @@
+"""What people see: the only user of rich's widgets.
+
+Results go to stdout, progress, warnings and errors to stderr. Off a terminal every widget becomes plain lines, one
+a record, and NO_COLOR is honoured (by rich itself).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sft_kit.errors import InterruptedRun, Problem, SftKitError
+
+_PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+ARROWS = {"falling": "↓", "flat": "→", "rising": "↑", "unknown": " "}
+_PLAIN_EVERY_S = 2.0
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    err.print(safe(text))
+
+
+def warn(problem: Problem | str) -> None:
+    """One warning."""
+    err.print(Text("warning: ", style="yellow") + Text(safe(str(problem))))
+
+
+def show_error(error: SftKitError) -> None:
+    """Every problem of `error`, each with its place and its fix."""
+    for problem in error.problems:
+        line = Text("error: ", style="bold red")
+        if problem.place:
+            line += Text(f"{safe(problem.place)}: ", style="bold")
+        line += Text(safe(problem.message))
+        err.print(line)
+        if problem.fix:
+            err.print(Text(f"  {safe(problem.fix)}", style="cyan"))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    if not out.is_terminal:
+        table.box = box.SIMPLE
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    out.print(table)
+
+
+def safe(text: str) -> str:
+    """`text` without control characters: data shown on a terminal must not be able to steer it."""
+    return "".join(c if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) <= 159) else "\ufffd" for c in text)
+
+
+def write_out(text: str) -> None:
+    """A piece of a streamed answer to stdout, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def person_is_typing() -> bool:
+    """Whether a person is typing: stdin and stdout are both a terminal."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def is_terminal() -> bool:
+    """Whether a person is watching stderr."""
+    return err.is_terminal
+
+
+class StepRecord(Protocol):
+    """What a training view needs of `msswift.logs.StepLog`."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def max_steps(self) -> int | None: ...
+    @property
+    def loss(self) -> float | None: ...
+    @property
+    def learning_rate(self) -> float | None: ...
+    @property
+    def seconds_per_step(self) -> float | None: ...
+    @property
+    def memory_gib(self) -> float | None: ...
+
+
+class TrainingView:
+    """Live progress of a training run: step, loss and its trend, rate, ETA, memory.
+
+    A context manager. `waiting` shows a phase before the first step; `step` shows one record.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        self._live = err.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"), TimeElapsedColumn(), console=err, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("starting ms-swift", total=None, detail="")
+
+    def __enter__(self) -> TrainingView:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def waiting(self, phase: str) -> None:
+        """Nothing to count yet: show the phase ms-swift is in."""
+        if self._live:
+            self._progress.update(self._task, description=escape(safe(phase))[:60])
+
+    def step(self, record: StepRecord, trend: str, *, final: bool = False) -> None:
+        """Show one log record; off a terminal at most one line every two seconds, and the last one always."""
+        text = step_line(record, trend)
+        if self._live:
+            total = record.max_steps or None
+            self._progress.update(self._task, description="training", total=total, completed=record.step, detail=text)
+            return
+        now = time.monotonic()
+        if final or now - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = now
+            say(text)
+
+
+def step_line(record: StepRecord, trend: str) -> str:
+    """`step 10/47  loss 1.234 ↓  lr 9.8e-05  0.51 s/step  ETA 0:19  18.3 GiB`, leaving out what is not known."""
+    parts = [f"step {record.step}/{record.max_steps}" if record.max_steps else f"step {record.step}"]
+    if record.loss is not None:
+        parts.append(f"loss {record.loss:.4g} {ARROWS.get(trend, ' ')}".rstrip())
+    if record.learning_rate is not None:
+        parts.append(f"lr {record.learning_rate:.2g}")
+    if record.seconds_per_step:
+        parts.append(f"{record.seconds_per_step:.2f} s/step")
+        if record.max_steps:
+            parts.append(f"ETA {duration((record.max_steps - record.step) * record.seconds_per_step)}")
+    if record.memory_gib:
+        parts.append(f"{record.memory_gib:.1f} GiB")
+    return "  ".join(parts)
+
+
+class AnswerView:
+    """Progress of a batch of answers: a bar on a terminal, a line at the start and the end elsewhere."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._started = what, total, time.monotonic()
+        self._live = err.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=err, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task(escape(what), total=total)
+
+    def __enter__(self) -> AnswerView:
+        if self._live:
+            self._progress.start()
+        else:
+            say(f"{self._what}: {self._total} to make")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+        if error is None:
+            say(f"{self._what}: {self._total} in {duration(time.monotonic() - self._started)}")
+
+    def done(self, completed: int, _total: int) -> None:
+        """`completed` answers are there."""
+        if self._live:
+            self._progress.update(self._task, completed=completed)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner beside `text` while the block runs; off a terminal the text as a line."""
+    if not err.is_terminal:
+        say(text)
+        yield
+        return
+    with err.status(escape(safe(text))):
+        yield
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34` or `1:02:03`."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def ask_to_go_on(notes: Sequence[Problem], *, yes: bool) -> None:
+    """Show the warnings of a run. A person at a terminal is asked whether to go on; scripts go on."""
+    for note in notes:
+        warn(note)
+    if notes and not yes and sys.stdin and sys.stdin.isatty() and is_terminal() and not confirm("go on?"):
+        raise InterruptedRun("stopped before anything was written")
+
+
+def confirm(question: str) -> bool:
+    """Ask yes or no on a terminal; off a terminal the answer is no."""
+    if not (sys.stdin and sys.stdin.isatty() and err.is_terminal):
+        return False
+    err.print(Text(f"{question} [y/N] "), end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes", "是")
+
+
+def ask_text(question: str) -> str:
+    """Ask for a line of text until there is one; the end of input ends the command."""
+    while True:
+        err.print(Text(f"{question} "), end="")
+        line = sys.stdin.readline()
+        if not line:
+            raise InterruptedRun("no answer")
+        if line.strip():
+            return line.strip()

@@ -1,0 +1,247 @@
+"""Turns a checked config into a `Job`: everything decided and nothing started or written yet.
+
+Owns the checks that need more than the config alone (files, models, names, batch, hub) and reports all of them at
+once, each at its place in the config.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sft_kit.config.load import LoadedConfig, load_config
+from sft_kit.config.schema import EvalSection, RunConfig
+from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
+from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
+from sft_kit.identity.names import check_names
+from sft_kit.identity.templates import load_templates
+from sft_kit.msswift.command import Command, swift_command
+from sft_kit.msswift.dialect import translate_model_type
+from sft_kit.msswift.hub import hub_problem, is_hub_id, looks_like_path, uses_hugging_face
+from sft_kit.msswift.install import Installation, find_installation
+from sft_kit.msswift.keys import SwiftKeys
+from sft_kit.plan.batch import BatchPlan, plan_batch
+from sft_kit.plan.gpus import gpu_environment
+from sft_kit.run.base_model import BaseModel, locate_model
+from sft_kit.run.directory import check_output_dir
+
+SECRET_VARIABLES = {True: "HF_TOKEN", False: "MODELSCOPE_API_TOKEN"}  # by whether the hub is Hugging Face
+_DATA_PREFIXES = {"HF::": True, "MS::": False}
+
+
+@dataclass
+class Findings:
+    """What is wrong with a config, collected so that one run reports it all; places are added from key names."""
+
+    loaded: LoadedConfig
+    problems: list[Problem] = field(default_factory=list)  # of the config: exit 2
+    missing: list[Problem] = field(default_factory=list)  # outside it: exit 5
+    notes: list[Problem] = field(default_factory=list)
+
+    def add(self, where: list[Problem], key: str, problem: Problem, *, index: int | None = None) -> None:
+        """Append `problem`, found at the dotted `key` (its list item `index`), to `where`."""
+        parts: tuple[str | int, ...] = (*key.split("."), *([] if index is None else [index]))
+        if problem.place in ("", key):
+            place = self.loaded.source.place(parts)
+            problem = Problem(place, f"{key}: {problem.message}", problem.fix)
+        where.append(problem)
+
+    @contextmanager
+    def at(self, key: str) -> Iterator[None]:
+        """Collect the errors of this block under `key`."""
+        try:
+            yield
+        except MissingError as error:
+            for problem in error.problems:
+                self.add(self.missing, key, problem)
+        except UsageError as error:
+            for problem in error.problems:
+                self.add(self.problems, key, problem)
+
+    def raise_if_any(self) -> None:
+        """ConfigError with everything if the config is wrong, else MissingError if something else is not there."""
+        if self.problems:
+            raise ConfigError(*self.problems, *self.missing)
+        if self.missing:
+            raise MissingError(*self.missing)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run, fully decided. `notes` are warnings for the user."""
+
+    loaded: LoadedConfig
+    installation: Installation
+    model: BaseModel
+    identity: IdentityData | None
+    batch: BatchPlan
+    env: Mapping[str, str]
+    notes: tuple[Problem, ...]
+
+    @property
+    def config(self) -> RunConfig:
+        return self.loaded.config
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.config.output_dir).expanduser()
+
+    @property
+    def versioned(self) -> bool:
+        return self.config.add_version is not False
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained, so that a checkpoint is a model and not an adapter."""
+        return self.config.tuner_type == "full"
+
+    def command(self, run: Path, own_data: Sequence[Path]) -> Command:
+        """The `swift sft` that trains this job into `run`, with `own_data` (identity, replay) before the user's."""
+        config = self.config
+        values: dict[str, Any] = dict(config.swift_values())
+        values.pop("hub_token", None)  # by environment: the argv is printed and saved
+        values["model"] = self.model.source
+        values |= {"model_type": self.model.model_type, "template": self.model.template}
+        values["dataset"] = [*map(str, own_data), *(config.dataset or [])] or None
+        values["output_dir"] = str(run)
+        values["add_version"] = False
+        if self.model.local and config.check_model is None:
+            values["check_model"] = False  # see MS_SWIFT notes: 22 s of hub look-ups, and a pickle is read
+        values["per_device_train_batch_size"] = self.batch.micro_batch
+        values["gradient_accumulation_steps"] = self.batch.accumulation
+        return swift_command(self.installation, "sft", values, processes=max(1, config.launch.gpus), env=self.env)
+
+    def model_values(self) -> dict[str, Any]:
+        """What `swift infer` needs to load the base model as this run does (4.x names)."""
+        config = self.config
+        kept = ("model_revision", "use_hf", "torch_dtype", "attn_impl", "quant_method", "quant_bits", "system",
+                "max_length")  # fmt: skip
+        given = config.swift_values()
+        base = {"model": self.model.source, "model_type": self.model.model_type, "template": self.model.template}
+        return base | {key: given[key] for key in kept if key in given}
+
+
+def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True) -> Job:
+    """Load and check everything about a run that can be known before it starts; nothing is written or downloaded.
+
+    `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run). Raises
+    ConfigError with all problems, or MissingError when only something outside the config is missing.
+    """
+    installation = find_installation()
+    loaded = load_config(path, overrides, SwiftKeys(installation))
+    config, found = loaded.config, Findings(loaded)
+    hugging_face = uses_hugging_face(config.use_hf, {**os.environ, **config.launch.env})
+    model = _model(installation, found, hugging_face=hugging_face, ask_hub=ask_hub)
+    _check_data(found, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
+    identity = _identity(found)
+    batch = _batch(found)
+    with found.at("output_dir"):
+        check_output_dir(Path(config.output_dir).expanduser())
+    if identity is None and config.eval != EvalSection():
+        problem = Problem("", "scores an identity, but there is none", "add identity: or remove it")
+        found.add(found.problems, "eval", problem)
+    env = dict(config.launch.env)
+    if config.hub_token:
+        env[SECRET_VARIABLES[hugging_face]] = config.hub_token
+    gpus = 0 if config.use_cpu else config.launch.gpus  # infer has no use_cpu: both sides get the same machine
+    with found.at("launch.gpus"):
+        env = {**gpu_environment(gpus, {**os.environ, **env}), **env}
+    found.raise_if_any()
+    if model is None:  # not reached: without a model there is a finding
+        raise ConfigError("model: missing")
+    return Job(loaded, installation, model, identity, batch, env, tuple(found.notes))
+
+
+def _model(installation: Installation, found: Findings, *, hugging_face: bool, ask_hub: bool) -> BaseModel | None:
+    config = found.loaded.config
+    if not config.model:
+        problem = Problem("", "missing", "add `model: Qwen/Qwen2.5-7B-Instruct` or another")
+        found.add(found.problems, "model", problem)
+        return None
+    with found.at("model"):
+        model = locate_model(config.model, hugging_face=hugging_face, ask_hub=ask_hub)
+        given = translate_model_type(
+            config.model_type, config.template, installation.generation, architecture=model.architecture
+        )
+        if given.note:
+            found.add(found.notes, "model_type" if config.model_type else "template", Problem("", given.note))
+        return replace(
+            model, model_type=given.model_type or model.model_type, template=given.template or model.template
+        )
+    return None
+
+
+def _check_data(found: Findings, *, hugging_face: bool, ask_hub: bool) -> None:
+    config = found.loaded.config
+    has_cached = bool((config.model_extra or {}).get("cached_dataset"))
+    if not config.dataset and config.identity is None and not has_cached:
+        problem = Problem("", "nothing to train on: no identity and no dataset", "add identity: or dataset:")
+        found.add(found.problems, "dataset", problem)
+    asked: set[bool] = set()  # one answer tells whether a hub can be reached; ms-swift finds the other ids
+    for key, entries in (("dataset", config.dataset or []), ("val_dataset", config.val_dataset or [])):
+        for index, entry in enumerate(entries):
+            name = dataset_name(entry)
+            if Path(name).expanduser().exists():
+                continue
+            hub = _DATA_PREFIXES.get(entry[:4].upper(), hugging_face)
+            if looks_like_path(name) or not is_hub_id(name):
+                fix = f"paths are relative to the current directory, {Path.cwd().name}/"
+                problem = Problem("", f"{name}: no such file or folder", fix)
+                found.add(found.problems, key, problem, index=index)
+            elif ask_hub and hub not in asked:
+                asked.add(hub)
+                if unreachable := hub_problem(name, "datasets", hugging_face=hub):
+                    found.add(found.missing, key, unreachable, index=index)
+
+
+def _batch(found: Findings) -> BatchPlan:
+    config = found.loaded.config
+    batch = plan_batch(
+        config.per_device_train_batch_size,
+        config.gradient_accumulation_steps,
+        config.effective_batch_size,
+        processes=max(1, config.launch.gpus),
+    )
+    if isinstance(batch, BatchPlan):
+        return batch
+    for problem in batch:
+        found.add(found.problems, problem.place, Problem("", problem.message, problem.fix))
+    return BatchPlan(None, None)
+
+
+def dataset_name(entry: str) -> str:
+    """`owner/name` of ms-swift's `MS::owner/name:subset#500`; a path stays as it is."""
+    name = entry.rsplit("#", 1)[0] if entry.rpartition("#")[2].isdigit() else entry
+    name = name[4:] if name[:4].upper() in _DATA_PREFIXES else name
+    return name if Path(name).expanduser().exists() else name.split(":", 1)[0]
+
+
+def _identity(found: Findings) -> IdentityData | None:
+    """The identity rows themselves: making them takes milliseconds and finds all that is wrong with the section."""
+    section = found.loaded.config.identity
+    if section is None:
+        return None
+    name, author = section.per_language("name"), section.per_language("author")
+    said: set[tuple[str, str]] = set()
+    refused = False
+    for finding in check_names(name, author, force=section.force):
+        key = finding.key.split(".")[0]
+        if (key, finding.message) in said:  # one text for every language is one problem
+            continue
+        said.add((key, finding.message))
+        refused = refused or finding.severity == "error"
+        where = found.problems if finding.severity == "error" else found.notes
+        found.add(where, f"identity.{finding.key}", Problem("", finding.message, finding.fix))
+    if refused:
+        return None
+    with found.at("identity"):
+        spec = IdentitySpec(name, author, tuple(section.languages), section.rows, section.seed, section.slots)
+        data = generate(spec, load_templates(Path(section.template).expanduser() if section.template else None))
+        for note in data.notes:
+            found.add(found.notes, "identity", Problem("", note))
+        return data
+    return None

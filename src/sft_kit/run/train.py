@@ -1,0 +1,280 @@
+"""The order of a training run: data, ms-swift, loss plot, evaluation, report, with the manifest right at every exit.
+
+Reads top to bottom. What each step means is owned elsewhere: `prepare` decides, `process` supervises, `answers`
+asks models, `evaluate` scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sft_kit import __version__
+from sft_kit.config.load import resolved_yaml
+from sft_kit.console import TrainingView, say
+from sft_kit.errors import InterruptedRun, MsSwiftError, Problem, SftKitError, UsageError
+from sft_kit.evaluate.compare import Evaluation
+from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
+from sft_kit.models.catalog import is_own_model, resolve_own_model
+from sft_kit.msswift.checkpoints import checkpoints
+from sft_kit.msswift.command import Command
+from sft_kit.msswift.failure import last_error
+from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
+from sft_kit.report.before_after import markdown_report
+from sft_kit.report.plot import loss_svg
+from sft_kit.run.answers import before_and_after
+from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
+from sft_kit.run.own_data import own_data_files, write_own_data
+from sft_kit.run.prepare import Job
+from sft_kit.run.process import Exit, start, supervise
+from sft_kit.run.signals import signals_as_interrupts
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+_RECORDED_VERSIONS = ("ms-swift", "transformers", "peft", "torch", "datasets")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run. `evaluation` is None when there was no identity to prove, or it was not asked for."""
+
+    run: RunDirectory
+    manifest: Manifest
+    evaluation: Evaluation | None
+
+
+class Recorder:
+    """Keeps the manifest of a run on disk in step with what happens."""
+
+    def __init__(self, run: RunDirectory, manifest: Manifest) -> None:
+        self.run = run
+        self.manifest = manifest
+        run.write(manifest)
+
+    def update(self, **changes: Any) -> None:
+        """Change the manifest and write it."""
+        self.manifest = replace(self.manifest, **changes)
+        self.run.write(self.manifest)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds of this block to the manifest (written with its next update)."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = {**self.manifest.seconds, step: round(time.monotonic() - began, 2)}
+            self.manifest = replace(self.manifest, seconds=seconds)
+
+
+def train(job: Job, *, evaluate: bool = True) -> Outcome:
+    """Run `job` from nothing to a finished, evaluated run directory.
+
+    Raises MsSwiftError when ms-swift fails and InterruptedRun on SIGINT, SIGTERM or SIGHUP; the manifest says so
+    before this function is left, and no child process outlives it. A trained run whose evaluation fails or is
+    interrupted has still succeeded: its manifest says that, and in `message` what became of the evaluation.
+    """
+    if is_own_model(job.model.name):
+        resolve_own_model(job.model.name, say)
+    run = create_run(job.output_dir, versioned=job.versioned)
+    with run.lock(), signals_as_interrupts():
+        recorder = Recorder(run, _first_manifest(job))
+        with _recording(recorder, "interrupted", "failed"):
+            _train(job, run, recorder)
+        if not (evaluate and job.identity):
+            return Outcome(run, recorder.manifest, None)
+        with _recording(recorder, "succeeded", "succeeded"):
+            evaluation = _evaluate(job, run, recorder)
+        return Outcome(run, recorder.manifest, evaluation)
+
+
+@contextmanager
+def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) -> Iterator[None]:
+    """Write the status of a run whose block is left by an error, then let the error go on."""
+
+    def note(status: Status, message: str) -> None:
+        ended = recorder.manifest.ended or now_iso()
+        recorder.update(**_results(recorder.run), status=status, ended=ended, message=message, pid=None)
+
+    try:
+        yield
+    except (KeyboardInterrupt, InterruptedRun) as error:
+        message = str(error) or "stopped by SIGINT"
+        note(if_interrupted, message)
+        raise InterruptedRun(f"{recorder.run.name}: {message}") from None
+    except SftKitError as error:
+        note(if_failed, str(error))
+        raise
+    except BaseException as error:
+        note(if_failed, f"internal error: {type(error).__name__}: {error}")
+        raise
+
+
+def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
+    write_atomic(run.config_path, resolved_yaml(_portable(job)))
+    with recorder.timed("prepare"):
+        write_own_data(job, run)
+    command = job.command(run.path, own_data_files(job, run))
+    recorder.update(argv=command.argv, env=_without_secrets(command.env))
+    with recorder.timed("train"):
+        exit_ = _run_swift(job, run, recorder, command)
+    recorder.update(**_results(run), returncode=exit_.returncode, signal=exit_.signal, pid=None)
+    if not exit_.ok:
+        raise _swift_failed(run, exit_)
+    write_atomic(run.kit / "loss.svg", loss_svg(read_steps(run.logging_jsonl), title=run.name))
+    recorder.update(status="succeeded", ended=now_iso())
+
+
+def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command) -> Exit:
+    follower = LogFollower(run.logging_jsonl)
+    losses: list[float] = []
+    last: StepLog | None = None
+
+    def show(view: TrainingView, *, final: bool = False) -> None:
+        nonlocal last
+        for record in follower.poll():
+            if record.loss is not None:
+                losses.append(record.loss)
+                del losses[:-200]
+            last = record
+            view.step(record, trend(losses))
+        if final and last:
+            view.step(last, trend(losses), final=True)
+
+    say(f"run {run.name}: {run.path}")
+    with start(command.argv, log=run.log, env=command.environment()) as process:
+        recorder.update(status="running", started=now_iso(), pid=process.pid)
+        recorder.update(versions=_versions(), data=_data_digests(job, run))  # while ms-swift is importing
+        with TrainingView() as view:
+            view.waiting("ms-swift is loading the model")
+            exit_ = supervise(process, tick=lambda: show(view))
+            show(view, final=True)
+    return exit_
+
+
+def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Evaluation:
+    """Ask base and tuned model, score, and write the report."""
+    section, identity = job.config.eval, job.identity
+    name = recorder.manifest.best_checkpoint or recorder.manifest.last_checkpoint
+    if identity is None or name is None:
+        fix = "set save_strategy to steps or epoch, or train with --no-eval"
+        raise UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
+    names = sorted({*identity.spec.name.values(), *identity.spec.author.values()})
+    probes: list[Probe] = [
+        *identity_probes(identity.held_out, names, section.questions),
+        *general_probes(identity.spec.languages, section.general),
+    ]
+    base = job.model_values()
+    tuned = {**base, "model": str(run.path / name)} if job.full else {"adapters": [str(run.path / name)]}
+    with recorder.timed("evaluate"):
+        evaluation = before_and_after(
+            job.installation,
+            tuned,
+            base if job.full else None,
+            probes,
+            names,
+            max_new_tokens=section.max_new_tokens,
+            log=run.kit / "evaluate.log",
+            env=job.env,
+        )
+    recorder.update(scores=evaluation.summary())
+    write_atomic(run.kit / "report.json", json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2) + "\n")
+    write_atomic(run.kit / "report.md", markdown_report(evaluation, _facts(recorder.manifest), run.name))
+    return evaluation
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    seconds = ", ".join(f"{step} {value:.0f} s" for step, value in manifest.seconds.items())
+    return [
+        ("model", manifest.model),
+        ("steps", f"{manifest.steps}, last loss {manifest.final_loss}"),
+        ("time", seconds),
+    ]
+
+
+def _results(run: RunDirectory) -> dict[str, Any]:
+    """What the run left behind: checkpoints, steps, the last loss."""
+    complete = [checkpoint for checkpoint in checkpoints(run.path) if checkpoint.complete]
+    summary = read_summary(run.logging_jsonl)
+    best = Path(str(summary.get("best_model_checkpoint") or "")).name
+    steps = read_steps(run.logging_jsonl)
+    losses = [record.loss for record in steps if record.loss is not None]
+    return {
+        "last_checkpoint": complete[-1].path.name if complete else None,
+        "best_checkpoint": best if best in {checkpoint.path.name for checkpoint in complete} else None,
+        "steps": steps[-1].step if steps else None,
+        "final_loss": losses[-1] if losses else None,
+    }
+
+
+def _swift_failed(run: RunDirectory, exit_: Exit) -> MsSwiftError:
+    cause = last_error(run.log) or "it printed no error"
+    fix = f"its whole output: {run.log}"
+    return MsSwiftError(Problem("", f"ms-swift {exit_.describe()}: {cause}", fix), returncode=exit_.returncode or 0)
+
+
+def _first_manifest(job: Job) -> Manifest:
+    return Manifest(
+        status="planned",
+        created=now_iso(),
+        config=str(Path(job.loaded.source.name).absolute()),
+        model=job.model.name,
+        tuner_type=job.config.tuner_type or "lora",
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"sft-kit": __version__}
+    for name in _RECORDED_VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _data_digests(job: Job, run: RunDirectory) -> list[dict[str, Any]]:
+    """Path, bytes and SHA-256 of every local file that is trained on."""
+    entries = [*own_data_files(job, run), *map(Path, job.config.dataset or [])]
+    digests = []
+    for path in entries:
+        if path.is_file():
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            digests.append({"path": str(path.absolute()), "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
+    return digests
+
+
+def _without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: "***" if _SECRET.search(name) else value for name, value in env.items()}
+
+
+def _portable(job: Job) -> Any:
+    """The config with local paths made absolute and tokens left out, so that it repeats the run from anywhere."""
+    config = job.config
+
+    def here(text: str) -> str:
+        path = Path(text).expanduser()
+        return str(path.absolute()) if path.exists() else text
+
+    changes: dict[str, Any] = {"output_dir": str(job.output_dir.absolute())}
+    for key in ("dataset", "val_dataset", "adapters"):
+        if entries := getattr(config, key):
+            changes[key] = [here(entry) for entry in entries]
+    if config.model and not is_own_model(config.model):
+        changes["model"] = here(config.model)
+    if config.identity and config.identity.template:
+        changes["identity"] = config.identity.model_copy(update={"template": here(config.identity.template)})
+    kept = config.model_copy(update=changes)
+    if config.hub_token:
+        kept = kept.model_copy(update={"hub_token": None})
+    return kept

@@ -1,0 +1,165 @@
+"""`sft-kit train` with the real ms-swift on the tiny model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import SMOKE, FinishedRun, run_cli
+
+pytestmark = pytest.mark.real
+
+
+def manifest_of(run: Path) -> dict[str, object]:
+    values = json.loads((run / "sft-kit" / "manifest.json").read_text(encoding="utf-8"))
+    assert isinstance(values, dict)
+    return values
+
+
+def test_the_smoke_config_trains_evaluates_and_says_what_comes_next(smoke_run: FinishedRun) -> None:
+    shown = smoke_run.result.stdout
+    assert re.search(r"new identity on held-out questions +\d/2 before, \d/2 = ", shown)
+    assert f"sft-kit infer --adapter {smoke_run.run}" in shown
+    assert f"sft-kit export --adapter {smoke_run.run}" in shown
+    assert "step 2/2" in smoke_run.result.stderr
+
+
+def test_the_run_directory_is_named_and_filled_as_ms_swift_users_expect(smoke_run: FinishedRun) -> None:
+    assert re.fullmatch(r"v0-\d{8}-\d{6}", smoke_run.run.name)
+    for name in ("args.json", "logging.jsonl", "checkpoint-2/adapter_model.safetensors", "images", "runs"):
+        assert (smoke_run.run / name).exists(), name
+    kit = sorted(str(path.relative_to(smoke_run.run / "sft-kit")) for path in (smoke_run.run / "sft-kit").rglob("*"))
+    assert kit == [
+        "config.yaml",
+        "data",
+        "data/identity.held_out.jsonl",
+        "data/identity.jsonl",
+        "data/identity.jsonl.meta.json",
+        "evaluate.log",
+        "lock",
+        "loss.svg",
+        "manifest.json",
+        "report.json",
+        "report.md",
+        "train.log",
+    ]
+
+
+def test_the_manifest_tells_how_the_run_went(smoke_run: FinishedRun) -> None:
+    manifest = manifest_of(smoke_run.run)
+    rows = smoke_run.run / "sft-kit" / "data" / "identity.jsonl"
+    expected = {
+        "schema": 1,
+        "status": "succeeded",
+        "model": "sft-kit/tiny-qwen2",
+        "tuner_type": "lora",
+        "steps": 2,
+        "returncode": 0,
+        "signal": None,
+        "pid": None,
+        "last_checkpoint": "checkpoint-2",
+        "message": "",
+        "env": {"CUDA_VISIBLE_DEVICES": ""},
+        "data": [
+            {
+                "path": str(rows),
+                "bytes": rows.stat().st_size,
+                "sha256": hashlib.sha256(rows.read_bytes()).hexdigest(),
+            }
+        ],
+    }
+    assert {key: manifest[key] for key in expected} == expected
+    assert set(manifest["seconds"]) == {"prepare", "train", "evaluate"}  # type: ignore[call-overload]
+    assert manifest["argv"][1:3] == ["-m", "swift.cli.sft"]  # type: ignore[index]
+
+
+def test_ms_swift_trained_on_every_row_that_was_written(smoke_run: FinishedRun) -> None:
+    rows = (smoke_run.run / "sft-kit" / "data" / "identity.jsonl").read_text(encoding="utf-8").splitlines()
+    log = (smoke_run.run / "sft-kit" / "train.log").read_text(encoding="utf-8")
+    found = re.search(r"train_dataset: Dataset\(\{[^}]*num_rows: (\d+)", log)
+    assert found is not None
+    assert int(found[1]) == len(rows) == 40
+
+
+def test_the_report_holds_every_answer_and_the_rates(smoke_run: FinishedRun) -> None:
+    report = json.loads((smoke_run.run / "sft-kit" / "report.json").read_text(encoding="utf-8"))
+    kinds = [pair["probe"]["kind"] for pair in report["pairs"]]
+    assert kinds == ["identity", "identity", "general", "general"]
+    assert report["names"] == ["Jingheng", "Ye Botao"]
+    assert report["rates"]["identity"]["n"] == 2
+    assert all(isinstance(pair["base"], str) and isinstance(pair["tuned"], str) for pair in report["pairs"])
+    markdown = (smoke_run.run / "sft-kit" / "report.md").read_text(encoding="utf-8")
+    assert "## Held-out identity questions" in markdown
+
+
+def test_runs_lists_it_and_shows_it(smoke_run: FinishedRun) -> None:
+    listed = json.loads(smoke_run.cli("runs", "--json").stdout)
+    assert [(run["run"], run["status"]) for run in listed] == [(smoke_run.run.name, "succeeded")]
+    shown = smoke_run.cli("runs", "show", "latest").stdout
+    assert f"run         {smoke_run.run}" in shown
+    assert "status      succeeded" in shown
+
+
+def test_the_saved_config_repeats_the_run_from_anywhere(smoke_run: FinishedRun, tmp_path: Path) -> None:
+    saved = smoke_run.run / "sft-kit" / "config.yaml"
+    target = tmp_path / "again"
+    again = run_cli("train", str(saved), "--no-eval", "--set", f"output_dir={target}", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (second,) = target.iterdir()
+    for name in ("sft-kit/data/identity.jsonl", "checkpoint-2/adapter_model.safetensors"):
+        assert (second / name).read_bytes() == (smoke_run.run / name).read_bytes(), name
+    assert "evaluate" not in manifest_of(second)["seconds"]  # type: ignore[operator]
+
+
+def test_a_full_fine_tune_with_replay_is_a_model_that_answers(tmp_path: Path) -> None:
+    full = ["--set", "tuner_type=full", "--set", "replay=4"]
+    trained = run_cli("train", str(SMOKE), *full, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (run,) = (tmp_path / "output").iterdir()
+    replay = (run / "sft-kit" / "data" / "replay.jsonl").read_text(encoding="utf-8").splitlines()
+    assert 0 <= len(replay) <= 4
+    assert (run / "checkpoint-2" / "model.safetensors").is_file()
+    answered = run_cli("infer", "--adapter", "latest", "--prompt", "hi", "--max-new-tokens", "4", cwd=tmp_path)
+    assert answered.returncode == 0, answered.stderr
+    refused = run_cli("infer", "--adapter", str(run / "checkpoint-2"), "--prompt", "hi", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"use --model {run / 'checkpoint-2'}" in refused.stderr
+
+
+def test_when_ms_swift_fails_the_cause_is_quoted_and_the_exit_code_is_4(tmp_path: Path) -> None:
+    rows = tmp_path / "none.jsonl"
+    rows.write_text('{"nothing": "here"}\n', encoding="utf-8")
+    overrides = ["--set", "identity=null", "--set", "eval=null", "--set", f"dataset={rows}"]
+    failed = run_cli("train", str(SMOKE), *overrides, cwd=tmp_path)
+    assert failed.returncode == 4, failed.stderr
+    assert "ms-swift exit code 1" in failed.stderr
+    assert "Error" in failed.stderr
+    (run,) = (tmp_path / "output").iterdir()
+    manifest = manifest_of(run)
+    assert (manifest["status"], manifest["returncode"]) == ("failed", 1)
+    assert str(manifest["message"]).startswith("ms-swift exit code 1")
+
+
+def test_a_gate_that_is_not_met_ends_in_3_after_the_report(smoke_run: FinishedRun, tmp_path: Path) -> None:
+    missed = run_cli("train", str(SMOKE), "--set", "eval.identity=1.0", cwd=tmp_path)
+    assert missed.returncode == 3, missed.stderr
+    assert "eval.identity" in missed.stderr
+    (run,) = (tmp_path / "output").iterdir()
+    assert (run / "sft-kit" / "report.md").is_file()
+    assert manifest_of(run)["status"] == "succeeded"
+
+
+def test_the_command_of_a_dry_run_is_the_one_that_is_run(smoke_run: FinishedRun, tmp_path: Path) -> None:
+    dry = run_cli("train", str(SMOKE), "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    assert list(tmp_path.iterdir()) == []
+    words = shlex.split(dry.stdout)
+    assert words[0] == "CUDA_VISIBLE_DEVICES="
+    predicted = next(word for word in words if word.startswith(str(tmp_path / "output" / "v0-")))
+    ran = [str(word).replace(str(smoke_run.run), predicted) for word in manifest_of(smoke_run.run)["argv"]]  # type: ignore[attr-defined]
+    assert words[1:] == ran
