@@ -64,7 +64,7 @@ def main() -> None:
         timed(train, work)  # warm: builds the model, fills the caches of both sides
         rows = next(work.glob("output/*/sft-kit/data/identity.jsonl"))
         manifest = json.loads(next(work.glob("output/*/sft-kit/manifest.json")).read_text(encoding="utf-8"))
-        arguments = [str(word) for word in manifest["argv"][3:]]
+        arguments = [str(word) for word in manifest["argv"][2:]]
         cut = arguments.index("--check_model")
         arguments = arguments[:cut] + arguments[cut + 2 :]
         arguments[arguments.index("--dataset") + 1] = str(rows)

@@ -26,7 +26,7 @@ _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     return console
@@ -41,7 +41,12 @@ _PLAIN_EVERY_S = 2.0
 
 def say(text: str) -> None:
     """One line of progress."""
-    err.print(safe(text))
+    err.print(Text(safe(text)))
+
+
+def result(text: str) -> None:
+    """A line of a result to stdout, to the letter; on a terminal without control characters."""
+    write_out((safe(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def warn(problem: Problem | str) -> None:
@@ -120,6 +125,7 @@ class TrainingView:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._last_line = 0.0
+        self._last_step = -1
         self._live = err.is_terminal
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
@@ -151,8 +157,8 @@ class TrainingView:
             self._progress.update(self._task, description="training", total=total, completed=record.step, detail=text)
             return
         now = time.monotonic()
-        if final or now - self._last_line >= _PLAIN_EVERY_S:
-            self._last_line = now
+        if record.step != self._last_step and (final or now - self._last_line >= _PLAIN_EVERY_S):
+            self._last_line, self._last_step = now, record.step
             say(text)
 
 

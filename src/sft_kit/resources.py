@@ -22,6 +22,11 @@ def shipped(folder: str) -> Path:
     raise FileNotFoundError(f"sft-kit is installed without its {folder}/ folder; reinstall it with pip install .")
 
 
+def user_path(text: str) -> Path:
+    """A path as a user wrote it, `~` expanded; `~nobody/x` stays as it is instead of failing."""
+    return Path(os.path.expanduser(text))
+
+
 def cache_dir() -> Path:
     """`$SFT_KIT_CACHE`, else `$XDG_CACHE_HOME/sft-kit`, else `~/.cache/sft-kit`. Not created here."""
     own = os.environ.get("SFT_KIT_CACHE")

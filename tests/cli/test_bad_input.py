@@ -57,7 +57,7 @@ def test_a_wrong_key_is_refused_with_its_line_and_its_fix(
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_all_problems_of_a_config_are_reported_at_once(sft_kit: Run, tmp_path: Path) -> None:
+def test_all_wrong_keys_then_all_wrong_values_are_reported_at_once(sft_kit: Run, tmp_path: Path) -> None:
     text = "model: no/such/dir\nidentity: {name: '', author: Y, languages: [en]}\ndataset: gone.csv\nlora_rnk: 8\n"
     result = sft_kit("train", config(tmp_path, text))
     assert result.returncode == 2

@@ -21,6 +21,9 @@ class Rules:
     def canonical(self, key: str) -> str:
         return {"train_type": "tuner_type", "sft_type": "tuner_type"}.get(key, key)
 
+    def value(self, key: str, value: Any) -> Any:
+        return "bfloat16" if (key, value) == ("torch_dtype", "bf16") else value
+
     def problem(self, key: str, value: Any) -> Problem | None:
         if key == "tuner_type" and value == "none":
             return Problem("", "takes lora, full, not 'none'")
@@ -312,3 +315,9 @@ def test_training_on_the_resolved_config_repeats_the_config(values: dict[str, An
 def test_the_resolved_config_holds_what_was_given_and_the_overrides() -> None:
     loaded = load("train_type: lora\nlora_rank: 8\nidentity: {name: 甲, author: b}\nmodel:\n", ["lora_rank=16"])
     assert resolved_yaml(loaded.config) == "identity:\n  name: 甲\n  author: b\ntuner_type: lora\nlora_rank: 16\n"
+
+
+def test_an_old_word_for_a_value_becomes_todays(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("torch_dtype: bf16\n", encoding="utf-8")
+    assert load_config(path, rules=Rules()).config.torch_dtype == "bfloat16"

@@ -115,7 +115,7 @@ def test_a_tutorial_config_gives_the_tutorials_command(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     job = prepare(REPOSITORY / "configs" / config, ask_hub=False)
-    built = arguments_of(list(job.command(RUN.path, own_data_files(job, RUN)).argv[3:]))
+    built = arguments_of(list(job.command(RUN.path, own_data_files(job, RUN)).argv[2:]))
     expected = arguments_of(shlex.split(tutorial)[2:])
     if find_installation().generation == 4:
         expected["tuner_type"] = expected.pop("train_type")

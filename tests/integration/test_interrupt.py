@@ -66,7 +66,7 @@ def test_no_process_is_left_and_the_run_is_interrupted(
         wait_for(run / "logging.jsonl", 60)
         assert json.loads(run_cli("runs", "--json", cwd=tmp_path).stdout)[0]["status"] == "running"
         children = psutil.Process(launcher.pid).children(recursive=True)
-        assert any("swift.cli.sft" in " ".join(child.cmdline()) for child in children)
+        assert any("swift/cli/sft.py" in " ".join(child.cmdline()) for child in children)
         launcher.send_signal(number)
         began = time.monotonic()
         launcher.wait(timeout=10)

@@ -124,7 +124,7 @@ def test_an_unversioned_run_is_the_output_directory_itself(tmp_path: Path) -> No
 def test_an_unversioned_run_never_goes_into_another_one(tmp_path: Path, entry: str) -> None:
     (tmp_path / entry).mkdir()
     assert refusal(lambda: create_run(tmp_path, versioned=False)) == (
-        f"{tmp_path}: already holds a run ({entry}); remove add_version: false, or give another output_dir"
+        f"{tmp_path} already holds a run ({entry}); remove add_version: false, or give another output_dir"
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import io
 import sys
 import traceback
 
@@ -16,7 +17,7 @@ from sft_kit.cli.init import init
 from sft_kit.cli.runs import runs
 from sft_kit.cli.schema import schema
 from sft_kit.cli.train import train
-from sft_kit.errors import ExitCode, InterruptedRun, SftKitError
+from sft_kit.errors import ExitCode, InterruptedRun, MissingError, Problem, SftKitError, UsageError
 
 app = typer.Typer(
     name="sft-kit",
@@ -53,6 +54,9 @@ def root(
 
 def main() -> None:
     """The entry point. Every expected failure is shown with its fix and ends in its exit code; nothing else does."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets a ? instead of a crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
     except SftKitError as error:
@@ -64,12 +68,23 @@ def main() -> None:
         code = ExitCode.INTERRUPTED
     except KeyboardInterrupt:
         code = InterruptedRun.exit_code
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.OK
+    except OSError as error:
+        from sft_kit.console import show_error
+
+        shown = _file_error(error)
+        show_error(shown)
+        code = shown.exit_code
     except Exception as error:
         code = _usage_error(error)
     sys.exit(code)
+
+
+def _file_error(error: OSError) -> SftKitError:
+    """A file or folder that cannot be read or written, wherever that was noticed; a full disk is exit 5."""
+    place = str(error.filename or "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MissingError(Problem(place, "the disk is full", "make room, or give another output_dir"))
+    return UsageError(Problem(place, error.strerror or str(error)))
 
 
 def _usage_error(error: Exception) -> int:

@@ -18,8 +18,7 @@ def export(
     output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
 ) -> None:
     """Merge an adapter into its base model, as one directory that any tool loads."""
-    from sft_kit.console import out as stdout
+    from sft_kit.console import result
     from sft_kit.run.merge import merge
 
-    merged = merge(adapter, out, output_dir)
-    stdout.print(str(merged), markup=False)
+    result(str(merge(adapter, out, output_dir)))

@@ -22,7 +22,7 @@ def train(
     from sft_kit.console import ask_to_go_on
     from sft_kit.run.prepare import prepare
 
-    job = prepare(config, overrides or [], ask_hub=not dry_run)
+    job = prepare(config, overrides or [], ask_hub=not dry_run, evaluate=not no_eval)
     if dry_run:
         from sft_kit.run.dry_run import show_dry_run
 

@@ -27,6 +27,9 @@ class KeyRules(Protocol):
     def canonical(self, key: str) -> str:
         """The 4.x spelling of `key`; `key` itself when it has only one."""
 
+    def value(self, key: str, value: Any) -> Any:
+        """Today's word for an old one (`bfloat16` for `torch_dtype: bf16`); any other value as it is."""
+
     def problem(self, key: str, value: Any) -> Problem | None:
         """Why `swift sft` would not take `key` with `value` (place left empty), or None."""
 
@@ -57,6 +60,8 @@ def check_source(source: Source, rules: KeyRules | None = None) -> LoadedConfig:
     problems = list(source.problems)
     spelled = _canonical_keys(source, rules, problems)
     values: dict[str, Value] = {key: source.values[written] for key, written in spelled.items()}
+    if rules:
+        values = {key: rules.value(key, value) for key, value in values.items()}
     config: RunConfig | None = None
     wrong: set[str] = set()
     try:

@@ -22,8 +22,11 @@ from typing import IO, Any, Protocol
 from sft_kit.errors import MsSwiftError, Problem
 from sft_kit.msswift.failure import last_error
 
-WORKER = ("-m", "sft_kit.msswift.worker")
-"""What goes between the Python of the ms-swift installation and the arguments of `swift infer`."""
+WORKER = ("-c", "import sys; del sys.path[0]; from sft_kit.msswift.worker import main; sys.exit(main(sys.argv[1:]))")
+"""What goes between the Python of the ms-swift installation and the arguments of `swift infer`.
+
+Not `-m`, which would put the current directory, and a user's own `utils.py` in it, before every other module.
+"""
 
 Conversation = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`, the last one the user's."""

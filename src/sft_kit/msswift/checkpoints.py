@@ -67,6 +67,22 @@ def missing_weights(model: Path) -> list[str]:
     return [] if has_any else ["*.safetensors"]
 
 
+def plugins(checkpoint: Path) -> list[str]:
+    """The Python files that ms-swift would import when it loads `checkpoint`, as its args.json names them."""
+    arguments = read_json(checkpoint / "args.json")
+    named: list[str] = []
+    for key in ("external_plugins", "custom_register_path"):
+        value = arguments.get(key) or []
+        named += map(str, value if isinstance(value, list) else [value])
+    return named
+
+
+def architecture(model: Path) -> str | None:
+    """`architectures[0]` of the model's config.json; None when there is none."""
+    named = read_json(model / "config.json").get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; empty when it is missing, unreadable or something else."""
     try:

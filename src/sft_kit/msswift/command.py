@@ -16,6 +16,7 @@ from typing import Any
 from sft_kit.msswift.arguments import Verb, arguments, words
 from sft_kit.msswift.dialect import emit_name
 from sft_kit.msswift.install import Installation
+from sft_kit.secrets import hide_in_argv, hide_in_env
 
 TORCHRUN_VARIABLES = ("NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -28,9 +29,9 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def shell(self) -> str:
-        """The command as one line that a POSIX shell runs just so."""
-        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
-        return " ".join([*assignments, shlex.join(self.argv)])
+        """The command as one line that a POSIX shell runs just so; secrets are shown as ***."""
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in hide_in_env(self.env).items()]
+        return " ".join([*assignments, shlex.join(hide_in_argv(self.argv))])
 
     def environment(self) -> dict[str, str]:
         """The whole environment of the child."""
@@ -40,16 +41,24 @@ class Command:
 def swift_command(
     installation: Installation, verb: Verb, values: Mapping[str, Any], *, processes: int = 1, env: Mapping[str, str]
 ) -> Command:
-    """`python -m swift.cli.<verb>` (3.x and 4.x alike) with `values` (4.x names) in their order.
+    """The verb's own file with `values` (4.x names) in their order, as the `swift` parent starts it.
 
-    `processes` > 1, or torchrun's variables in the environment, start `torch.distributed.run` as the `swift`
-    parent would.
+    A file and not `-m`, which would put the current directory before ms-swift's own modules. `processes` > 1, or
+    torchrun's variables in the environment, start `torch.distributed.run`, as the parent would.
     """
-    module = f"swift.cli.{verb}"
-    argv = [installation.python, "-m"]
-    torchrun = _torchrun(processes) if verb == "sft" else []
-    argv += ["torch.distributed.run", *torchrun, "-m", module] if torchrun else [module]
-    return Command((*argv, *swift_argv(installation, verb, values)), dict(env))
+    file = str(installation.package / "cli" / f"{verb}.py")
+    torchrun = _torchrun(processes, {**os.environ, **env}) if verb == "sft" else []
+    start = ["-m", "torch.distributed.run", *torchrun, file] if torchrun else [file]
+    return Command((installation.python, *start, *swift_argv(installation, verb, values)), dict(env))
+
+
+def processes_of(environ: Mapping[str, str], gpus: int) -> int:
+    """Training processes in all: torchrun's own variables where they are set, else one for each of `gpus`."""
+    per_node = environ.get("NPROC_PER_NODE", "")
+    nodes = environ.get("NNODES", "")
+    if not (per_node.isdigit() or nodes.isdigit()):
+        return max(1, gpus)
+    return int(per_node if per_node.isdigit() else max(1, gpus)) * int(nodes if nodes.isdigit() else 1)
 
 
 def swift_argv(installation: Installation, verb: Verb, values: Mapping[str, Any]) -> list[str]:
@@ -61,13 +70,13 @@ def swift_argv(installation: Installation, verb: Verb, values: Mapping[str, Any]
     table = arguments(installation, verb)
     argv: list[str] = []
     for key, value in values.items():
-        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        whole = int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
         argv += words(table[emit_name(key, table, verb)], whole)
     return argv
 
 
-def _torchrun(processes: int) -> list[str]:
-    given = {name: os.environ[name] for name in TORCHRUN_VARIABLES if os.environ.get(name)}
+def _torchrun(processes: int, environ: Mapping[str, str]) -> list[str]:
+    given = {name: environ[name] for name in TORCHRUN_VARIABLES if environ.get(name)}
     if not given and processes <= 1:
         return []
     given.setdefault("NPROC_PER_NODE", str(processes))

@@ -6,6 +6,7 @@ without a network); here that is found in milliseconds, or in one request of at 
 
 from __future__ import annotations
 
+import difflib
 import http.client
 import os
 import queue
@@ -31,18 +32,33 @@ def looks_like_path(name: str) -> bool:
         return True
     if name.lower().endswith(DATA_SUFFIXES) or name.endswith("/") or name.count("/") > 1:
         return True
-    first = name.split("/", 1)[0]
-    return "/" in name and Path(first).is_dir()
+    return "/" in name and os.path.isdir(name.split("/", 1)[0])
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form `owner/name`."""
+def only_shares_a_folder(name: str) -> bool:
+    """Whether `owner/name` is a hub id although a folder `owner/` is here: nothing in it is called like `name`.
+
+    An ms-swift clone makes `swift/self-cognition` look like a path.
+    """
+    owner, _, rest = name.partition("/")
+    return is_hub_id(name) and os.path.isdir(owner) and not difflib.get_close_matches(rest, os.listdir(owner), n=1)
+
+
+def is_hub_id(name: str, *, hugging_face: bool = False) -> bool:
+    """Whether `name` has the form `owner/name`; on Hugging Face old ids such as `gpt2` have no owner."""
+    if hugging_face and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) and not name.endswith(DATA_SUFFIXES):
+        return True
     return bool(_HUB_ID.fullmatch(name))
 
 
 def uses_hugging_face(use_hf: bool | None, environ: Mapping[str, str] = os.environ) -> bool:
     """Hugging Face when asked for by `use_hf` or `USE_HF=1`, else ModelScope: ms-swift's own rule."""
     return bool(use_hf) or environ.get("USE_HF", "").lower() in _TRUE
+
+
+def is_offline(environ: Mapping[str, str] = os.environ, *, hugging_face: bool) -> bool:
+    """Whether the user has said that everything is on this machine already (HF_HUB_OFFLINE)."""
+    return hugging_face and environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
 
 
 def cached_model(name: str, *, hugging_face: bool, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -70,7 +86,7 @@ def hub_problem(
 
     Proxies of the environment are used. Any other answer, such as 401 for a gated model, is left to ms-swift.
     """
-    if hugging_face and environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+    if is_offline(environ, hugging_face=hugging_face):
         return Problem("", f"{name} is not cached and HF_HUB_OFFLINE is set", "unset it, or give a local directory")
     if hugging_face:
         endpoint = environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -80,7 +96,7 @@ def hub_problem(
         domain = environ.get("MODELSCOPE_DOMAIN", "www.modelscope.cn")
         address, hub = f"https://{domain}/api/v1/{kind}/{name}", "ModelScope"
         way_out = "set USE_HF=1 for Hugging Face, MODELSCOPE_DOMAIN or HTTPS_PROXY, or give a local directory"
-    answer = _status(address)
+    answer = _status(address, environ)
     if answer == 404:
         return Problem("", f"{hub} has no {kind[:-1]} {name}", "check the spelling, or give a local directory")
     if isinstance(answer, str):
@@ -88,17 +104,21 @@ def hub_problem(
     return None
 
 
-def _status(address: str) -> int | str:
+def _status(address: str, environ: Mapping[str, str]) -> int | str:
     """The HTTP status of `address`, or why there is none, within TIMEOUT_S.
 
     In a thread, because urllib's own timeout covers neither name look-ups nor the sum of several addresses.
     """
     answers: queue.SimpleQueue[int | str] = queue.SimpleQueue()
+    names = {scheme: (f"{scheme}_proxy", f"{scheme.upper()}_PROXY") for scheme in ("http", "https")}
+    own = {scheme: environ[name] for scheme, both in names.items() for name in both if environ.get(name)}
+    proxies = {**urllib.request.getproxies(), **own}
 
     def ask() -> None:
         try:
             request = urllib.request.Request(address, headers={"User-Agent": "sft-kit"})  # noqa: S310 (the user's own)
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+            with opener.open(request, timeout=TIMEOUT_S) as response:
                 answers.put(int(response.status or 200))
         except urllib.error.HTTPError as error:
             answers.put(error.code)

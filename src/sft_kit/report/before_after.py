@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from sft_kit.evaluate.compare import Evaluation, Pair
@@ -51,7 +52,7 @@ def shorten(text: str, width: int) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays inside its table cell and is shown as it is, not as markup."""
-    return _inline(text).replace("|", "\\|") or " "
+    return re.sub(r"([\\|`*_\[\]!])", r"\\\1", _inline(text)) or " "
 
 
 def _inline(text: str) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from sft_kit.console import AnswerView, working
 from sft_kit.data.rows import Message, Row
 from sft_kit.evaluate.compare import Evaluation, compare
 from sft_kit.evaluate.probes import Probe
-from sft_kit.msswift.chat import Answer, Chat
+from sft_kit.msswift.chat import WORKER, Answer, Chat, Conversation
 from sft_kit.msswift.command import Command, swift_argv
 from sft_kit.msswift.install import Installation
 from sft_kit.resources import cache_dir, shipped
 from sft_kit.run.directory import write_atomic
 from sft_kit.run.process import start
 
-REPLAY_TOKENS = 96
+REPLAY_TOKENS = 64
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)）]?(?=\s|$)|[。！？]|\n")
 
 
@@ -47,7 +47,7 @@ class Replay:
 def chat_command(installation: Installation, values: Mapping[str, Any], env: Mapping[str, str]) -> Command:
     """The worker process that loads what `swift infer` with `values` (4.x names) would load."""
     argv = swift_argv(installation, "infer", values)
-    return Command((installation.python, "-m", "sft_kit.msswift.worker", *argv), dict(env))
+    return Command((installation.python, *WORKER, *argv), dict(env))
 
 
 @contextmanager
@@ -85,19 +85,16 @@ def before_and_after(
     """
     questions = [probe.messages() for probe in probes]
 
-    def ask(chat: Chat, what: str, *, without_adapter: bool) -> list[str]:
-        with AnswerView(what, len(questions)) as view:
-            answers = chat.ask_batch(
-                questions, max_new_tokens=max_new_tokens, base=without_adapter, on_progress=view.done
-            )
-        return [answer.text for answer in answers]
+    def ask(chat: Chat, side: str, *, base: bool = False) -> list[str]:
+        what = f"answers of the {side} model"
+        return [answer.text for answer in _ask_greedily(chat, what, questions, max_new_tokens, base=base)]
 
     with open_chat(installation, tuned, log=log, env=env) as chat:
-        after = ask(chat, "answers of the tuned model", without_adapter=False)
-        before = ask(chat, "answers of the base model", without_adapter=True) if base is None else None
+        after = ask(chat, "tuned")
+        before = ask(chat, "base", base=True) if base is None else None
     if before is None:
         with open_chat(installation, base or {}, log=log, env=env) as chat:
-            before = ask(chat, "answers of the base model", without_adapter=False)
+            before = ask(chat, "base")
     return compare(probes, before, after, names)
 
 
@@ -110,21 +107,19 @@ def replay_rows(
     log: Path,
     env: Mapping[str, str],
 ) -> Replay:
-    """`count` bundled general prompts, each with the base model's own greedy answer (at most 96 tokens)."""
+    """`count` bundled general prompts, each with the base model's own greedy answer (at most 64 tokens)."""
     prompts = replay_prompts(count, languages)
     path = cache_dir() / "replay" / f"{_replay_key(model, prompts, installation)}.json"
     answers = _cached_answers(path, len(prompts))
     cached = answers is not None
     if answers is None:
-        with (
-            open_chat(installation, model, log=log, env=env) as chat,
-            AnswerView("replay answers", len(prompts)) as view,
-        ):
-            conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
-            found = chat.ask_batch(conversations, max_new_tokens=REPLAY_TOKENS, on_progress=view.done)
+        conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        with open_chat(installation, model, log=log, env=env) as chat:
+            found = _ask_greedily(chat, "replay answers", conversations, REPLAY_TOKENS)
         answers = [(answer.text, _ended(answer)) for answer in found]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(answers, ensure_ascii=False))
+        with suppress(OSError):  # only a cache
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(answers, ensure_ascii=False))
     rows: list[Row] = []
     shortened = 0
     for prompt, (text, ended) in zip(prompts, answers, strict=True):
@@ -133,6 +128,21 @@ def replay_rows(
             shortened += not ended
             rows.append(Row((Message("user", prompt), Message("assistant", kept))))
     return Replay(tuple(rows), shortened, len(prompts) - len(rows), cached)
+
+
+def _ask_greedily(
+    chat: Chat, what: str, conversations: Sequence[Conversation], max_new_tokens: int, *, base: bool = False
+) -> list[Answer]:
+    """The likeliest token always, whatever the model's generation_config.json says."""
+    with AnswerView(what, len(conversations)) as view:
+        return chat.ask_batch(
+            conversations,
+            base=base,
+            on_progress=view.done,
+            max_new_tokens=max_new_tokens,
+            temperature=0.0,
+            repetition_penalty=1.0,
+        )
 
 
 def replay_prompts(count: int, languages: Sequence[str]) -> list[str]:
@@ -171,5 +181,11 @@ def _replay_key(model: Mapping[str, Any], prompts: Sequence[str], installation: 
     folder = Path(str(model.get("model") or ""))
     files = [path for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     state = [(file.name, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
-    parts = [sorted(model.items(), key=lambda item: item[0]), state, list(prompts), REPLAY_TOKENS, installation.version]
+    parts = [
+        sorted(model.items(), key=lambda item: item[0]),
+        state,
+        list(prompts),
+        REPLAY_TOKENS,
+        installation.version,
+    ]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False, default=str).encode()).hexdigest()[:24]

@@ -5,14 +5,17 @@ A name that looks like a path and is not there is an error, and never taken for 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sft_kit.errors import MissingError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, own_model_path, own_model_types
-from sft_kit.msswift.checkpoints import kind_of, missing_weights, read_json
+from sft_kit.msswift.checkpoints import architecture, kind_of, missing_weights, plugins
 from sft_kit.msswift.hub import cached_model, hub_problem, is_hub_id, looks_like_path
 from sft_kit.msswift.model_types import is_registered, suggest_model_id
+from sft_kit.resources import user_path
 
 
 @dataclass(frozen=True)
@@ -27,31 +30,41 @@ class BaseModel:
     architecture: str | None = None  # of a local directory: architectures[0] of its config.json
 
 
-def locate_model(name: str, *, hugging_face: bool, ask_hub: bool = True) -> BaseModel:
+def locate_model(
+    name: str, *, hugging_face: bool, ask_hub: bool = True, environ: Mapping[str, str] = os.environ
+) -> BaseModel:
     """The model that `name` means.
 
     Raises UsageError for a name that cannot be one, with what was probably meant, and MissingError when it has to
     come from a hub that does not have it or does not answer (asked only with `ask_hub`, and not for a cached one).
+    `environ` is what ms-swift will see.
     """
     if is_own_model(name):
         model_type, template = own_model_types(name)
         return BaseModel(name, str(own_model_path(name)), True, model_type, template)
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         _check_directory(folder)
-        architectures = read_json(folder / "config.json").get("architectures") or [None]
-        return BaseModel(name, str(folder), True, architecture=architectures[0])
+        return BaseModel(name, str(folder), True, architecture=architecture(folder))
     looks_wrong = looks_like_path(name) and not is_registered(name)
-    if folder.exists() or looks_wrong or not is_hub_id(name):
+    if folder.exists() or looks_wrong or not is_hub_id(name, hugging_face=hugging_face):
         known = suggest_model_id(name, use_hf=hugging_face)
         fix = f"did you mean {known}?" if known else "give a directory that is there, or a hub id (owner/name)"
         what = "is a file, not a model directory" if folder.exists() else "no such directory"
         raise UsageError(Problem("", f"{name}: {what}", fix))
-    if ask_hub and not cached_model(name, hugging_face=hugging_face):
-        problem = hub_problem(name, "models", hugging_face=hugging_face)
+    if ask_hub and not cached_model(name, hugging_face=hugging_face, environ=environ):
+        problem = hub_problem(name, "models", hugging_face=hugging_face, environ=environ)
         if problem:
             raise MissingError(problem)
     return BaseModel(name, name, False)
+
+
+def refuse_plugins(checkpoint: Path) -> None:
+    """Refuse a checkpoint whose args.json would make ms-swift import Python files."""
+    named = plugins(checkpoint)
+    if named:
+        message = f"its args.json makes ms-swift run {', '.join(named)}"
+        raise UsageError(Problem(str(checkpoint), message, "read those files, then remove the key from args.json"))
 
 
 def _check_directory(folder: Path) -> None:
@@ -66,3 +79,4 @@ def _check_directory(folder: Path) -> None:
     if lost:
         fix = "download or export the model again"
         raise UsageError(Problem("", f"{folder} lacks weights: {', '.join(lost[:4])}", fix))
+    refuse_plugins(folder)

@@ -25,6 +25,8 @@ from sft_kit.errors import Problem, UsageError
 
 Status = Literal["planned", "running", "succeeded", "failed", "interrupted"]
 SCHEMA_VERSION = 1
+_UMASK = os.umask(0)  # can only be read by setting it
+os.umask(_UMASK)
 RUN_NAME = re.compile(r"^v(\d+)-\d{8}-\d{6}$")
 _OF_A_RUN = re.compile(r"^(sft-kit|args\.json|logging\.jsonl|checkpoint-.*)$")
 
@@ -39,7 +41,7 @@ class Manifest:
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)  # only what sft-kit set, secrets removed
     versions: Mapping[str, str] = field(default_factory=dict)
-    data: Sequence[Mapping[str, Any]] = ()  # path, rows, sha256
+    data: Sequence[Mapping[str, Any]] = ()  # path, bytes, sha256
     started: str | None = None
     ended: str | None = None
     pid: int | None = None
@@ -122,6 +124,8 @@ class RunDirectory:
         try:
             manifest = Manifest(**{key: values[key] for key in Manifest.__dataclass_fields__ if key in values})
             manifest = replace(manifest, argv=tuple(manifest.argv), data=tuple(manifest.data))  # JSON knows no tuples
+            if not all(isinstance(getattr(manifest, name), str) for name in ("created", "model", "message")):
+                raise TypeError("created, model and message are texts")
         except TypeError as error:
             raise UsageError(Problem(place, f"is damaged: {error}")) from error
         if manifest.status in ("planned", "running") and not self.locked():
@@ -175,15 +179,11 @@ def create_run(output_dir: Path, *, versioned: bool) -> RunDirectory:
         output_dir.mkdir(parents=True, exist_ok=True)
         if not versioned:
             run = RunDirectory(output_dir.resolve())
-            taken = [name for name in sorted(_names(output_dir)) if _OF_A_RUN.match(name)]
+            check_output_dir(output_dir, versioned=False)
             try:
-                if not taken:
-                    run.kit.mkdir()
+                run.kit.mkdir()
             except FileExistsError:  # another launcher was faster
-                taken = [run.kit.name]
-            if taken:
-                fix = "remove add_version: false, or give another output_dir"
-                raise UsageError(Problem(str(output_dir), f"already holds a run ({taken[0]})", fix))
+                check_output_dir(output_dir, versioned=False)
             run.data.mkdir()
             return run
         with _alone_in(output_dir):  # or two launchers take the same number
@@ -202,7 +202,9 @@ def create_run(output_dir: Path, *, versioned: bool) -> RunDirectory:
 def list_runs(output_dir: Path) -> list[RunDirectory]:
     """The runs below `output_dir` (or `output_dir` itself if it is one), newest first."""
     candidates = [output_dir, *(output_dir / name for name in _names(output_dir))]
-    runs = [RunDirectory(path.resolve()) for path in candidates if (path / "sft-kit" / "manifest.json").is_file()]
+    # os.path.isfile, since Path.is_file raises for a folder that may not be read
+    found = [path for path in candidates if os.path.isfile(path / "sft-kit" / "manifest.json")]
+    runs = [RunDirectory(path.resolve()) for path in found]
     return sorted(runs, key=_age, reverse=True)
 
 
@@ -232,18 +234,22 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def check_output_dir(target: Path) -> None:
+def check_output_dir(target: Path, *, versioned: bool) -> None:
     """Whether a run could be created below `target`, seen from its nearest parent that exists.
 
-    Writes nothing. Raises UsageError.
+    Writes nothing. Raises UsageError; an unversioned `target` must not hold a run yet.
     """
+    taken = [name for name in sorted(_names(target)) if _OF_A_RUN.match(name)]
+    if taken and not versioned:
+        fix = "remove add_version: false, or give another output_dir"
+        raise UsageError(Problem("", f"{target} already holds a run ({taken[0]})", fix))
     nearest = next((path for path in (target, *target.absolute().parents) if path.exists()), Path("/"))
     if not nearest.is_dir():
         raise UsageError(Problem("", f"{nearest} is a file", "give a directory"))

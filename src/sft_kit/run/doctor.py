@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from sft_kit import __version__
-from sft_kit.console import out, print_table
+from sft_kit.console import print_table, result
 from sft_kit.errors import MissingError, Problem
 from sft_kit.msswift.hub import hub_problem, uses_hugging_face
 from sft_kit.msswift.install import find_installation
@@ -67,7 +67,7 @@ def examine() -> list[Finding]:
 def show(findings: list[Finding], *, as_json: bool) -> None:
     """Print the report; raise MissingError (exit 5) when something that every run needs is missing."""
     if as_json:
-        out.print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False), markup=False)
+        result(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:
         rows = [(f.name, f.state, f.value + (f" - {f.fix}" if f.fix else "")) for f in findings]
         print_table("", ("what", "state", "found"), rows)

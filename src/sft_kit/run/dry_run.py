@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft_kit.console import out, safe, say, warn
+from sft_kit.console import result, say, warn
 from sft_kit.run.directory import RunDirectory, next_run_path
 from sft_kit.run.own_data import own_data_files
 from sft_kit.run.prepare import Job
@@ -20,4 +20,4 @@ def show_dry_run(job: Job) -> None:
     if job.config.replay:
         say(f"replay: the base model would answer {job.config.replay} general prompts first")
     command = job.command(run.path, own_data_files(job, run))
-    out.print(safe(command.shell()), markup=False, soft_wrap=True)
+    result(command.shell())

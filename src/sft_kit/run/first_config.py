@@ -31,10 +31,11 @@ def write_first_config(
         raise UsageError(Problem(str(path), "is already there", "give another file name, or --force"))
     if not path.absolute().parent.is_dir():
         raise UsageError(Problem(str(path), "its directory does not exist", f"mkdir -p {path.parent}"))
+    recipe = (like or _recipe_for(model)).removesuffix(".yaml")
+    header = f"# Written by sft-kit init after configs/{recipe}.yaml\n"
     yaml = YAML()
     yaml.width = 120
-    values = yaml.load(_recipe(like, model))
-    header = f"# Written by sft-kit init after configs/{like or _recipe_for(model)}.yaml\n"
+    values = yaml.load(_recipe_text(recipe))
     if model:
         values["model"] = model
     if "identity" in values:
@@ -71,8 +72,7 @@ def _ask(option: str, question: str) -> str:
     return ask_text(question)
 
 
-def _recipe(like: str | None, model: str | None) -> str:
-    name = (like or _recipe_for(model)).removesuffix(".yaml")
+def _recipe_text(name: str) -> str:
     path = shipped("configs") / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(config.stem for config in shipped("configs").glob("*.yaml")))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_kit.console import duration, out, print_table, safe, say, warn
+from sft_kit.console import duration, print_table, result, say, warn
 from sft_kit.errors import UsageError
 from sft_kit.run.directory import Manifest, RunDirectory
 
@@ -24,7 +24,7 @@ def show_runs(runs: Sequence[RunDirectory], output_dir: Path, *, as_json: bool) 
             for problem in error.problems:
                 warn(problem)
     if as_json:
-        out.print(json.dumps([_values(run, manifest) for run, manifest in read], ensure_ascii=False), markup=False)
+        result(json.dumps([_values(run, manifest) for run, manifest in read], ensure_ascii=False))
     elif not read:
         say(f"no runs below {output_dir}/; `sft-kit train CONFIG` makes one")
     else:
@@ -36,7 +36,7 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
     """All that is known of one run."""
     manifest = run.read()
     if as_json:
-        out.print(json.dumps(_values(run, manifest), ensure_ascii=False), markup=False)
+        result(json.dumps(_values(run, manifest), ensure_ascii=False))
         return
     facts: list[tuple[str, str]] = [
         ("run", str(run.path)),
@@ -55,7 +55,7 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
     ]
     for what, value in facts:
         if value:
-            out.print(safe(f"{what:<10}  {value}"), markup=False)
+            result(f"{what:<10}  {value}")
 
 
 def _line(run: RunDirectory, manifest: Manifest) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from sft_kit.console import say
 from sft_kit.errors import MsSwiftError, Problem, UsageError
 from sft_kit.msswift.checkpoints import missing_weights
 from sft_kit.msswift.command import swift_command
-from sft_kit.msswift.failure import last_error
 from sft_kit.msswift.install import find_installation
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.process import start, supervise
+from sft_kit.run.swift_log import swift_failed, temporary_log
 from sft_kit.run.targets import resolve_adapter
 
 
@@ -55,18 +55,13 @@ def _export(values: dict[str, object], work: Path) -> None:
     installation = find_installation()
     arguments = {**values, "merge_lora": True, "output_dir": str(work / "merged")}
     command = swift_command(installation, "export", arguments, env=gpu_environment(1))
-    log = Path(tempfile.gettempdir()) / f"{work.name.lstrip('.')}.log"
-    with start(command.argv, log=log, env=command.environment()) as process:
-        exit_ = supervise(process, tick=lambda: None)
-    if not exit_.ok:
-        cause = last_error(log) or "it printed no error"
-        raise MsSwiftError(
-            Problem("", f"ms-swift {exit_.describe()}: {cause}", f"its whole output: {log}"),
-            returncode=exit_.returncode or 0,
-        )
-    lost = [*missing_weights(work / "merged")]
-    lost += [name for name in ("config.json", "tokenizer_config.json") if not (work / "merged" / name).is_file()]
-    if lost:
-        problem = Problem("", f"ms-swift ended well but wrote no {', '.join(lost)}", f"its whole output: {log}")
-        raise MsSwiftError(problem, returncode=0)
-    log.unlink(missing_ok=True)
+    with temporary_log("export") as log:
+        with start(command.argv, log=log, env=command.environment()) as process:
+            exit_ = supervise(process, tick=lambda: None)
+        if not exit_.ok:
+            raise swift_failed(exit_, log)
+        lost = [*missing_weights(work / "merged")]
+        lost += [name for name in ("config.json", "tokenizer_config.json") if not (work / "merged" / name).is_file()]
+        if lost:
+            problem = Problem("", f"ms-swift ended well but wrote no {', '.join(lost)}", f"its whole output: {log}")
+            raise MsSwiftError(problem, returncode=0)

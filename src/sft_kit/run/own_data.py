@@ -13,26 +13,29 @@ from sft_kit.run.prepare import Job
 
 
 def own_data_files(job: Job, run: RunDirectory) -> list[Path]:
-    """The files that `write_own_data` writes; the trainer gets them before the user's own."""
-    files = [run.data / "identity.jsonl"] if job.identity else []
-    return [*files, *([run.data / "replay.jsonl"] if job.config.replay else [])]
+    """The files that `write_own_data` will write, for a dry run; the trainer gets them before the user's own."""
+    files = [_identity_file(run)] if job.identity else []
+    return [*files, *([_replay_file(run)] if job.config.replay else [])]
 
 
-def write_own_data(job: Job, run: RunDirectory) -> None:
-    """Write the files, the held-out questions beside them, and say what is in them."""
+def write_own_data(job: Job, run: RunDirectory) -> list[Path]:
+    """Write the files, the held-out questions beside them, and say what is in them; returns those with rows."""
+    files = []
     if job.identity:
-        write_identity(job.identity, run.data / "identity.jsonl", "messages", run.data / "identity.held_out.jsonl")
+        write_identity(job.identity, _identity_file(run), "messages", run.data / "identity.held_out.jsonl")
         say(f"identity: {len(job.identity.rows)} rows, {len(job.identity.held_out)} held-out questions")
-    if job.config.replay:
-        _write_replay(job, run)
+        files.append(_identity_file(run))
+    if job.config.replay and _write_replay(job, run):
+        files.append(_replay_file(run))
+    return files
 
 
-def _write_replay(job: Job, run: RunDirectory) -> None:
+def _write_replay(job: Job, run: RunDirectory) -> int:
     wanted = job.config.replay
     languages = job.identity.spec.languages if job.identity else ("zh", "en")
     values, log = job.model_values(), run.kit / "replay.log"
     replay = replay_rows(job.installation, values, wanted, languages, log=log, env=job.env)
-    write_rows(run.data / "replay.jsonl", replay.rows)
+    write_rows(_replay_file(run), replay.rows)
     short = wanted - len(replay.rows) - replay.skipped
     notes = (
         (replay.shortened, f"{replay.shortened} cut back to their last full sentence"),
@@ -42,3 +45,12 @@ def _write_replay(job: Job, run: RunDirectory) -> None:
     )
     said = "; ".join(text for happened, text in notes if happened)
     say(f"replay: {len(replay.rows)} rows" + (f" ({said})" if said else ""))
+    return len(replay.rows)
+
+
+def _identity_file(run: RunDirectory) -> Path:
+    return run.data / "identity.jsonl"
+
+
+def _replay_file(run: RunDirectory) -> Path:
+    return run.data / "replay.jsonl"

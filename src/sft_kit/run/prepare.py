@@ -19,14 +19,23 @@ from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
-from sft_kit.msswift.command import Command, swift_command
+from sft_kit.msswift.checkpoints import is_complete, kind_of
+from sft_kit.msswift.command import Command, processes_of, swift_command
 from sft_kit.msswift.dialect import translate_model_type
-from sft_kit.msswift.hub import hub_problem, is_hub_id, looks_like_path, uses_hugging_face
+from sft_kit.msswift.hub import (
+    hub_problem,
+    is_hub_id,
+    is_offline,
+    looks_like_path,
+    only_shares_a_folder,
+    uses_hugging_face,
+)
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.plan.batch import BatchPlan, plan_batch
 from sft_kit.plan.gpus import gpu_environment
-from sft_kit.run.base_model import BaseModel, locate_model
+from sft_kit.resources import user_path
+from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
 from sft_kit.run.directory import check_output_dir
 
 SECRET_VARIABLES = {True: "HF_TOKEN", False: "MODELSCOPE_API_TOKEN"}  # by whether the hub is Hugging Face
@@ -79,6 +88,7 @@ class Job:
     model: BaseModel
     identity: IdentityData | None
     batch: BatchPlan
+    processes: int
     env: Mapping[str, str]
     notes: tuple[Problem, ...]
 
@@ -88,7 +98,7 @@ class Job:
 
     @property
     def output_dir(self) -> Path:
-        return Path(self.config.output_dir).expanduser()
+        return user_path(self.config.output_dir)
 
     @property
     def versioned(self) -> bool:
@@ -113,7 +123,12 @@ class Job:
             values["check_model"] = False  # see MS_SWIFT notes: 22 s of hub look-ups, and a pickle is read
         values["per_device_train_batch_size"] = self.batch.micro_batch
         values["gradient_accumulation_steps"] = self.batch.accumulation
-        return swift_command(self.installation, "sft", values, processes=max(1, config.launch.gpus), env=self.env)
+        return swift_command(self.installation, "sft", values, processes=self.processes, env=self.env)
+
+    def local_data(self) -> list[Path]:
+        """The user's own data files, without `#N`; folders and hub ids are not files."""
+        entries = [*(self.config.dataset or []), *(self.config.val_dataset or [])]
+        return [path for path in (user_path(dataset_name(entry)) for entry in entries) if path.is_file()]
 
     def model_values(self) -> dict[str, Any]:
         """What `swift infer` needs to load the base model as this run does (4.x names)."""
@@ -125,45 +140,56 @@ class Job:
         return base | {key: given[key] for key in kept if key in given}
 
 
-def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True) -> Job:
+def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Job:
     """Load and check everything about a run that can be known before it starts; nothing is written or downloaded.
 
-    `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run). Raises
+    `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run); `evaluate` says
+    whether the run will be asked before and after. Raises
     ConfigError with all problems, or MissingError when only something outside the config is missing.
     """
     installation = find_installation()
     loaded = load_config(path, overrides, SwiftKeys(installation))
     config, found = loaded.config, Findings(loaded)
-    hugging_face = uses_hugging_face(config.use_hf, {**os.environ, **config.launch.env})
-    model = _model(installation, found, hugging_face=hugging_face, ask_hub=ask_hub)
-    _check_data(found, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
+    environ = {**os.environ, **config.launch.env}
+    hugging_face = uses_hugging_face(config.use_hf, environ)
+    processes = processes_of(environ, config.launch.gpus)
+    model = _model(installation, found, environ, hugging_face=hugging_face, ask_hub=ask_hub)
+    _check_data(found, environ, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
+    _check_checkpoints(found)
     identity = _identity(found)
-    batch = _batch(found)
+    batch = _batch(found, processes)
     with found.at("output_dir"):
-        check_output_dir(Path(config.output_dir).expanduser())
+        check_output_dir(user_path(config.output_dir), versioned=config.add_version is not False)
+    if identity is not None and evaluate and config.save_strategy == "no":
+        fix = "save by steps or epoch, or train with --no-eval"
+        found.add(found.problems, "save_strategy", Problem("", "no leaves nothing to evaluate", fix))
     if identity is None and config.eval != EvalSection():
         problem = Problem("", "scores an identity, but there is none", "add identity: or remove it")
         found.add(found.problems, "eval", problem)
     env = dict(config.launch.env)
     if config.hub_token:
         env[SECRET_VARIABLES[hugging_face]] = config.hub_token
-    gpus = 0 if config.use_cpu else config.launch.gpus  # infer has no use_cpu: both sides get the same machine
+    if config.use_hf:
+        env["USE_HF"] = "1"  # the evaluation loads the base by its id, and an adapter's args.json does not say where
+    gpus = 0 if config.use_cpu or not config.launch.gpus else processes
     with found.at("launch.gpus"):
-        env = {**gpu_environment(gpus, {**os.environ, **env}), **env}
+        env = {**gpu_environment(gpus, environ), **env}
     found.raise_if_any()
     if model is None:  # not reached: without a model there is a finding
         raise ConfigError("model: missing")
-    return Job(loaded, installation, model, identity, batch, env, tuple(found.notes))
+    return Job(loaded, installation, model, identity, batch, processes, env, tuple(found.notes))
 
 
-def _model(installation: Installation, found: Findings, *, hugging_face: bool, ask_hub: bool) -> BaseModel | None:
+def _model(
+    installation: Installation, found: Findings, environ: Mapping[str, str], *, hugging_face: bool, ask_hub: bool
+) -> BaseModel | None:
     config = found.loaded.config
     if not config.model:
         problem = Problem("", "missing", "add `model: Qwen/Qwen2.5-7B-Instruct` or another")
         found.add(found.problems, "model", problem)
         return None
     with found.at("model"):
-        model = locate_model(config.model, hugging_face=hugging_face, ask_hub=ask_hub)
+        model = locate_model(config.model, hugging_face=hugging_face, ask_hub=ask_hub, environ=environ)
         given = translate_model_type(
             config.model_type, config.template, installation.generation, architecture=model.architecture
         )
@@ -175,36 +201,64 @@ def _model(installation: Installation, found: Findings, *, hugging_face: bool, a
     return None
 
 
-def _check_data(found: Findings, *, hugging_face: bool, ask_hub: bool) -> None:
+def _check_data(found: Findings, environ: Mapping[str, str], *, hugging_face: bool, ask_hub: bool) -> None:
     config = found.loaded.config
-    has_cached = bool((config.model_extra or {}).get("cached_dataset"))
-    if not config.dataset and config.identity is None and not has_cached:
+    extra = config.model_extra or {}
+    if not config.dataset and config.identity is None and not extra.get("cached_dataset"):
         problem = Problem("", "nothing to train on: no identity and no dataset", "add identity: or dataset:")
         found.add(found.problems, "dataset", problem)
+    own_names = any(extra.get(key) for key in ("custom_dataset_info", "custom_register_path", "external_plugins"))
     asked: set[bool] = set()  # one answer tells whether a hub can be reached; ms-swift finds the other ids
     for key, entries in (("dataset", config.dataset or []), ("val_dataset", config.val_dataset or [])):
         for index, entry in enumerate(entries):
-            name = dataset_name(entry)
-            if Path(name).expanduser().exists():
+            name, hub = dataset_name(entry), _DATA_PREFIXES.get(entry[:4].upper(), hugging_face)
+            if name and user_path(name).exists():
                 continue
-            hub = _DATA_PREFIXES.get(entry[:4].upper(), hugging_face)
-            if looks_like_path(name) or not is_hub_id(name):
+            is_path = looks_like_path(name) and not only_shares_a_folder(name)
+            if own_names and not is_path:  # may be a name that the user's own code registers
+                continue
+            if is_path or not is_hub_id(name, hugging_face=hub):
                 fix = f"paths are relative to the current directory, {Path.cwd().name}/"
-                problem = Problem("", f"{name}: no such file or folder", fix)
+                problem = Problem("", f"{name or repr(entry)}: no such file or folder", fix)
                 found.add(found.problems, key, problem, index=index)
-            elif ask_hub and hub not in asked:
+            elif ask_hub and hub not in asked and not is_offline(environ, hugging_face=hub):
                 asked.add(hub)
-                if unreachable := hub_problem(name, "datasets", hugging_face=hub):
+                if unreachable := hub_problem(name, "datasets", hugging_face=hub, environ=environ):
                     found.add(found.missing, key, unreachable, index=index)
 
 
-def _batch(found: Findings) -> BatchPlan:
+def _check_checkpoints(found: Findings) -> None:
+    """What training goes on from: adapters, and a checkpoint to resume."""
+    config = found.loaded.config
+    for index, name in enumerate(config.adapters or []):
+        folder = user_path(name)
+        if folder.is_dir() and kind_of(folder) == "adapter":
+            with found.at("adapters"):
+                refuse_plugins(folder)
+        elif folder.exists() or looks_like_path(name) or not is_hub_id(name):
+            problem = Problem("", f"{name}: no adapter there (no adapter_config.json)", "give a checkpoint-N folder")
+            found.add(found.problems, "adapters", problem, index=index)
+    resumed = config.resume_from_checkpoint
+    if resumed and not is_complete(user_path(resumed)):
+        problem = Problem("", f"{resumed}: no complete checkpoint there", "give a checkpoint-N folder of a run")
+        found.add(found.problems, "resume_from_checkpoint", problem)
+    if (
+        isinstance(config.deepspeed, str)
+        and config.deepspeed.endswith(".json")
+        and not user_path(config.deepspeed).is_file()
+    ):
+        found.add(
+            found.problems, "deepspeed", Problem("", f"{config.deepspeed}: no such file", "zero2 and zero3 need none")
+        )
+
+
+def _batch(found: Findings, processes: int) -> BatchPlan:
     config = found.loaded.config
     batch = plan_batch(
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
         config.effective_batch_size,
-        processes=max(1, config.launch.gpus),
+        processes=processes,
     )
     if isinstance(batch, BatchPlan):
         return batch
@@ -217,7 +271,7 @@ def dataset_name(entry: str) -> str:
     """`owner/name` of ms-swift's `MS::owner/name:subset#500`; a path stays as it is."""
     name = entry.rsplit("#", 1)[0] if entry.rpartition("#")[2].isdigit() else entry
     name = name[4:] if name[:4].upper() in _DATA_PREFIXES else name
-    return name if Path(name).expanduser().exists() else name.split(":", 1)[0]
+    return name if user_path(name).exists() else name.split(":", 1)[0]
 
 
 def _identity(found: Findings) -> IdentityData | None:
@@ -240,7 +294,7 @@ def _identity(found: Findings) -> IdentityData | None:
         return None
     with found.at("identity"):
         spec = IdentitySpec(name, author, tuple(section.languages), section.rows, section.seed, section.slots)
-        data = generate(spec, load_templates(Path(section.template).expanduser() if section.template else None))
+        data = generate(spec, load_templates(user_path(section.template) if section.template else None))
         for note in data.notes:
             found.add(found.notes, "identity", Problem("", note))
         return data

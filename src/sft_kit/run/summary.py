@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft_kit.config.schema import EvalSection
-from sft_kit.console import duration, out, print_table, safe
+from sft_kit.console import duration, print_table, result
 from sft_kit.errors import GateError
 from sft_kit.evaluate.compare import Evaluation
 from sft_kit.report.before_after import headline, table_rows
@@ -54,4 +54,4 @@ def _show_evaluation(evaluation: Evaluation) -> None:
 def _show_lines(lines: list[tuple[str, str]]) -> None:
     width = max(len(what) for what, _ in lines)
     for what, value in lines:
-        out.print(safe(f"{what:<{width}}  {value}"), markup=False)
+        result(f"{what:<{width}}  {value}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from sft_kit.msswift.install import find_installation
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.answers import open_chat
 from sft_kit.run.signals import signals_as_interrupts
+from sft_kit.run.swift_log import temporary_log
 from sft_kit.run.targets import Target, resolve_adapter, resolve_model
 
 _HELP = "/clear forgets the conversation, /system TEXT sets the system prompt, /exit or Ctrl-D leaves"
@@ -53,16 +53,17 @@ def talk(
     target = _target(adapter, model, output_dir)
     if not prompts and (sys.stdin is None or sys.stdin.closed):
         raise UsageError(Problem("", "stdin is closed, so there is nobody to talk to", "ask with --prompt TEXT"))
-    log = Path(tempfile.mkdtemp(prefix="sft-kit-infer-")) / "infer.log"
     say(f"loading {target.note or target.path}" + (f" on {target.base}" if target.base else ""))
-    with signals_as_interrupts(), open_chat(installation, target.values, log=log, env=gpu_environment(1)) as chat:
+    with (
+        signals_as_interrupts(),
+        temporary_log("infer") as log,
+        open_chat(installation, target.values, log=log, env=gpu_environment(1)) as chat,
+    ):
         options = Options(max_new_tokens, temperature)
         if prompts:
             _one_shot(chat, prompts, system, options)
         else:
             _converse(chat, system, options)
-    log.unlink(missing_ok=True)
-    log.parent.rmdir()
 
 
 def _target(adapter: str | None, model: str | None, output_dir: Path) -> Target:

@@ -15,7 +15,8 @@ from sft_kit.errors import Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints, kind_of, read_json
 from sft_kit.msswift.hub import is_hub_id, looks_like_path, uses_hugging_face
-from sft_kit.run.base_model import locate_model
+from sft_kit.resources import user_path
+from sft_kit.run.base_model import locate_model, refuse_plugins
 from sft_kit.run.directory import RUN_NAME, find_run
 
 
@@ -39,7 +40,7 @@ def resolve_adapter(name: str, output_dir: Path) -> Target:
 
     `name` is an adapter directory, a run directory or its name, or `latest`. Raises UsageError naming the fix.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     is_run_name = name == "latest" or RUN_NAME.match(name) or (name[:1] == "v" and name[1:].isdigit())
     if path.is_dir():
         kind = kind_of(path)
@@ -62,7 +63,7 @@ def resolve_adapter(name: str, output_dir: Path) -> Target:
 
 def resolve_model(name: str, say: Callable[[str], None]) -> Target:
     """The model that `--model name` means: sft-kit's own, a directory, the last checkpoint of a run, or a hub id."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir() and kind_of(path) == "adapter":
         raise UsageError(Problem(name, "is an adapter, not a full model", f"use --adapter {name}"))
     if path.is_dir() and kind_of(path) == "run":
@@ -70,8 +71,6 @@ def resolve_model(name: str, say: Callable[[str], None]) -> Target:
     model = locate_model(name, hugging_face=uses_hugging_face(None, os.environ))
     if is_own_model(name):
         resolve_own_model(name, say)
-    elif model.local:
-        _refuse_plugins(path)
     values = {"model": model.source, "model_type": model.model_type, "template": model.template}
     return Target("model", model.source, values)
 
@@ -88,30 +87,21 @@ def _of_run(run: Path) -> Target:
     if kind_of(best.path) == "adapter":
         target = _adapter(best.path)
         return Target(target.kind, target.path, target.values, note)
-    _refuse_plugins(best.path)
+    refuse_plugins(best.path)
     return Target("model", str(best.path), {"model": str(best.path)}, note)
 
 
 def _adapter(path: Path) -> Target:
     arguments = read_json(path / "args.json")
-    values: dict[str, Any] = {"adapters": [str(path)]}
+    values: dict[str, Any] = {"adapters": [str(path)], "use_hf": arguments.get("use_hf") or None}
     if not arguments:
         base = read_json(path / "adapter_config.json").get("base_model_name_or_path")
         if not base:
             raise UsageError(Problem(str(path), "names no base model (no args.json)", "was it trained with ms-swift?"))
         values["model"] = str(base)
-    _refuse_plugins(path)
+    refuse_plugins(path)
     base_model = str(arguments.get("model") or values.get("model"))
     if looks_like_path(base_model) and not Path(base_model).is_dir():
         fix = "put it back, or train again on the model you have"
         raise UsageError(Problem(str(path), f"its base model {base_model} is not there any more", fix))
     return Target("adapter", str(path), values)
-
-
-def _refuse_plugins(path: Path) -> None:
-    """Refuse a checkpoint whose args.json would make ms-swift import Python files (`external_plugins`)."""
-    arguments = read_json(path / "args.json")
-    plugins = [str(p) for key in ("external_plugins", "custom_register_path") for p in arguments.get(key) or []]
-    if plugins:
-        message = f"its args.json makes ms-swift run {', '.join(plugins)}"
-        raise UsageError(Problem(str(path), message, "read those files, then remove the key from args.json"))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -19,25 +18,26 @@ from typing import Any
 
 from sft_kit import __version__
 from sft_kit.config.load import resolved_yaml
-from sft_kit.console import TrainingView, say
-from sft_kit.errors import InterruptedRun, MsSwiftError, Problem, SftKitError, UsageError
+from sft_kit.console import TrainingView, say, warn
+from sft_kit.errors import InterruptedRun, Problem, SftKitError, UsageError
 from sft_kit.evaluate.compare import Evaluation
 from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints
 from sft_kit.msswift.command import Command
-from sft_kit.msswift.failure import last_error
 from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
 from sft_kit.report.before_after import markdown_report
 from sft_kit.report.plot import loss_svg
 from sft_kit.run.answers import before_and_after
 from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
-from sft_kit.run.own_data import own_data_files, write_own_data
+from sft_kit.run.own_data import write_own_data
 from sft_kit.run.prepare import Job
 from sft_kit.run.process import Exit, start, supervise
+from sft_kit.run.saved_config import portable
 from sft_kit.run.signals import signals_as_interrupts
+from sft_kit.run.swift_log import swift_failed
+from sft_kit.secrets import hide_in_argv, hide_in_env
 
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
 _RECORDED_VERSIONS = ("ms-swift", "transformers", "peft", "torch", "datasets")
 
 
@@ -81,18 +81,24 @@ def train(job: Job, *, evaluate: bool = True) -> Outcome:
     before this function is left, and no child process outlives it. A trained run whose evaluation fails or is
     interrupted has still succeeded: its manifest says that, and in `message` what became of the evaluation.
     """
-    if is_own_model(job.model.name):
-        resolve_own_model(job.model.name, say)
-    run = create_run(job.output_dir, versioned=job.versioned)
-    with run.lock(), signals_as_interrupts():
-        recorder = Recorder(run, _first_manifest(job))
-        with _recording(recorder, "interrupted", "failed"):
-            _train(job, run, recorder)
-        if not (evaluate and job.identity):
-            return Outcome(run, recorder.manifest, None)
-        with _recording(recorder, "succeeded", "succeeded"):
-            evaluation = _evaluate(job, run, recorder)
-        return Outcome(run, recorder.manifest, evaluation)
+    with signals_as_interrupts():
+        if is_own_model(job.model.name):
+            resolve_own_model(job.model.name, say)
+        run = create_run(job.output_dir, versioned=job.versioned)
+        with run.lock():
+            return _train_in(job, run, evaluate=evaluate)
+
+
+def _train_in(job: Job, run: RunDirectory, *, evaluate: bool) -> Outcome:
+    recorder = Recorder(run, _first_manifest(job))
+    with _recording(recorder, "interrupted", "failed"):
+        _train(job, run, recorder)
+    if not (evaluate and job.identity):
+        return Outcome(run, recorder.manifest, None)
+    say(f"trained: sft-kit infer --adapter {run.path} talks to it; now it is asked before and after")
+    with _recording(recorder, "succeeded", "succeeded"):
+        evaluation = _evaluate(job, run, recorder)
+    return Outcome(run, recorder.manifest, evaluation)
 
 
 @contextmanager
@@ -101,7 +107,10 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
 
     def note(status: Status, message: str) -> None:
         ended = recorder.manifest.ended or now_iso()
-        recorder.update(**_results(recorder.run), status=status, ended=ended, message=message, pid=None)
+        try:
+            recorder.update(**_results(recorder.run), status=status, ended=ended, message=message, pid=None)
+        except OSError as error:  # a full disk must not hide what went wrong first
+            warn(Problem(str(recorder.run.manifest_path), f"cannot be updated: {error.strerror}"))
 
     try:
         yield
@@ -118,21 +127,21 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
 
 
 def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
-    write_atomic(run.config_path, resolved_yaml(_portable(job)))
+    write_atomic(run.config_path, resolved_yaml(portable(job.config)))
     with recorder.timed("prepare"):
-        write_own_data(job, run)
-    command = job.command(run.path, own_data_files(job, run))
-    recorder.update(argv=command.argv, env=_without_secrets(command.env))
+        own_data = write_own_data(job, run)
+    command = job.command(run.path, own_data)
+    recorder.update(argv=hide_in_argv(command.argv), env=hide_in_env(command.env))
     with recorder.timed("train"):
-        exit_ = _run_swift(job, run, recorder, command)
+        exit_ = _run_swift(job, run, recorder, command, own_data)
     recorder.update(**_results(run), returncode=exit_.returncode, signal=exit_.signal, pid=None)
     if not exit_.ok:
-        raise _swift_failed(run, exit_)
+        raise swift_failed(exit_, run.log)
     write_atomic(run.kit / "loss.svg", loss_svg(read_steps(run.logging_jsonl), title=run.name))
     recorder.update(status="succeeded", ended=now_iso())
 
 
-def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command) -> Exit:
+def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command, own_data: Sequence[Path]) -> Exit:
     follower = LogFollower(run.logging_jsonl)
     losses: list[float] = []
     last: StepLog | None = None
@@ -151,7 +160,9 @@ def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command
     say(f"run {run.name}: {run.path}")
     with start(command.argv, log=run.log, env=command.environment()) as process:
         recorder.update(status="running", started=now_iso(), pid=process.pid)
-        recorder.update(versions=_versions(), data=_data_digests(job, run))  # while ms-swift is importing
+        recorder.update(
+            versions=_versions(), data=_data_digests([*own_data, *job.local_data()])
+        )  # while ms-swift is importing
         with TrainingView() as view:
             view.waiting("ms-swift is loading the model")
             exit_ = supervise(process, tick=lambda: show(view))
@@ -214,12 +225,6 @@ def _results(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _swift_failed(run: RunDirectory, exit_: Exit) -> MsSwiftError:
-    cause = last_error(run.log) or "it printed no error"
-    fix = f"its whole output: {run.log}"
-    return MsSwiftError(Problem("", f"ms-swift {exit_.describe()}: {cause}", fix), returncode=exit_.returncode or 0)
-
-
 def _first_manifest(job: Job) -> Manifest:
     return Manifest(
         status="planned",
@@ -240,11 +245,10 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _data_digests(job: Job, run: RunDirectory) -> list[dict[str, Any]]:
-    """Path, bytes and SHA-256 of every local file that is trained on."""
-    entries = [*own_data_files(job, run), *map(Path, job.config.dataset or [])]
+def _data_digests(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Path, bytes and SHA-256 of those `paths` that are local files."""
     digests = []
-    for path in entries:
+    for path in paths:
         if path.is_file():
             digest = hashlib.sha256()
             with path.open("rb") as file:
@@ -252,29 +256,3 @@ def _data_digests(job: Job, run: RunDirectory) -> list[dict[str, Any]]:
                     digest.update(block)
             digests.append({"path": str(path.absolute()), "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
     return digests
-
-
-def _without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: "***" if _SECRET.search(name) else value for name, value in env.items()}
-
-
-def _portable(job: Job) -> Any:
-    """The config with local paths made absolute and tokens left out, so that it repeats the run from anywhere."""
-    config = job.config
-
-    def here(text: str) -> str:
-        path = Path(text).expanduser()
-        return str(path.absolute()) if path.exists() else text
-
-    changes: dict[str, Any] = {"output_dir": str(job.output_dir.absolute())}
-    for key in ("dataset", "val_dataset", "adapters"):
-        if entries := getattr(config, key):
-            changes[key] = [here(entry) for entry in entries]
-    if config.model and not is_own_model(config.model):
-        changes["model"] = here(config.model)
-    if config.identity and config.identity.template:
-        changes["identity"] = config.identity.model_copy(update={"template": here(config.identity.template)})
-    kept = config.model_copy(update=changes)
-    if config.hub_token:
-        kept = kept.model_copy(update={"hub_token": None})
-    return kept

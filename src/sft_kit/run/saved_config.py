@@ -1,0 +1,53 @@
+"""The config as it is saved with a run: it repeats the run from any directory, and holds no secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sft_kit.config.schema import RunConfig
+from sft_kit.models.catalog import is_own_model
+from sft_kit.resources import user_path
+from sft_kit.run.prepare import dataset_name
+from sft_kit.secrets import is_secret
+
+_PATHS = (
+    "model",
+    "output_dir",
+    "dataset",
+    "val_dataset",
+    "adapters",
+    "resume_from_checkpoint",
+    "deepspeed",
+    "cached_dataset",
+    "cached_val_dataset",
+    "custom_dataset_info",
+    "custom_register_path",
+    "external_plugins",
+)
+
+
+def portable(config: RunConfig) -> RunConfig:
+    """`config` with local paths made absolute and with its tokens and secret variables left out."""
+    given: dict[str, Any] = {**config.model_dump(), **(config.model_extra or {})}
+    changes: dict[str, Any] = {key: _absolute(given[key]) for key in _PATHS if given.get(key)}
+    changes["output_dir"] = str(user_path(config.output_dir).absolute())
+    changes |= {key: None for key in given if is_secret(key)}
+    if config.model and is_own_model(config.model):
+        changes["model"] = config.model
+    if config.identity and config.identity.template:
+        changes["identity"] = config.identity.model_copy(update={"template": _absolute(config.identity.template)})
+    if any(is_secret(name) for name in config.launch.env):
+        env = {name: value for name, value in config.launch.env.items() if not is_secret(name)}
+        changes["launch"] = config.launch.model_copy(update={"env": env})
+    return config.model_copy(update=changes)
+
+
+def _absolute(value: Any) -> Any:
+    """`value`, or each item of it, made absolute where it names something that is there; `#N` stays behind it."""
+    if isinstance(value, list):
+        return [_absolute(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    name = dataset_name(value)
+    path = user_path(name)
+    return value.replace(name, str(path.absolute()), 1) if name and path.exists() else value
