@@ -51,28 +51,28 @@ def result(text: str) -> None:
 
 def warn(problem: Problem | str) -> None:
     """One warning."""
-    err.print(Text("warning: ", style="yellow") + Text(safe(str(problem))))
+    err.print(Text.assemble(("warning: ", "yellow"), safe(str(problem))))
 
 
 def show_error(error: SftKitError) -> None:
     """Every problem of `error`, each with its place and its fix."""
     for problem in error.problems:
-        line = Text("error: ", style="bold red")
-        if problem.place:
-            line += Text(f"{safe(problem.place)}: ", style="bold")
-        line += Text(safe(problem.message))
-        err.print(line)
+        place = f"{safe(problem.place)}: " if problem.place else ""
+        err.print(Text.assemble(("error: ", "bold red"), (place, "bold"), safe(problem.message)))
         if problem.fix:
             err.print(Text(f"  {safe(problem.fix)}", style="cyan"))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int = 0) -> None:
+    """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code.
+
+    The first `whole` columns are never broken over lines.
+    """
     table = Table(title=title or None, title_justify="left", header_style="bold")
     if not out.is_terminal:
         table.box = box.SIMPLE
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index < whole)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     out.print(table)
@@ -229,11 +229,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
-def ask_to_go_on(notes: Sequence[Problem], *, yes: bool) -> None:
-    """Show the warnings of a run. A person at a terminal is asked whether to go on; scripts go on."""
-    for note in notes:
+def ask_to_go_on(notes: Sequence[Problem], doubts: Sequence[Problem], *, yes: bool) -> None:
+    """Show the warnings of a run. With doubts a person at a terminal is asked whether to go on; scripts go on."""
+    for note in (*notes, *doubts):
         warn(note)
-    if notes and not yes and sys.stdin and sys.stdin.isatty() and is_terminal() and not confirm("go on?"):
+    if doubts and not yes and sys.stdin and sys.stdin.isatty() and is_terminal() and not confirm("go on?"):
         raise InterruptedRun("stopped before anything was written")
 
 

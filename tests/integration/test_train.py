@@ -83,7 +83,7 @@ def test_ms_swift_trained_on_every_row_that_was_written(smoke_run: FinishedRun) 
     log = (smoke_run.run / "sft-kit" / "train.log").read_text(encoding="utf-8")
     found = re.search(r"train_dataset: Dataset\(\{[^}]*num_rows: (\d+)", log)
     assert found is not None
-    assert int(found[1]) == len(rows) == 40
+    assert int(found[1]) == len(rows) == 60
 
 
 def test_the_report_holds_every_answer_and_the_rates(smoke_run: FinishedRun) -> None:

@@ -28,7 +28,7 @@ def train(
 
         show_dry_run(job)
         return
-    ask_to_go_on(job.notes, yes=yes)
+    ask_to_go_on(job.notes, job.doubts, yes=yes)
     from sft_kit.run.summary import check_gate, show_outcome
     from sft_kit.run.train import train as run_training
 

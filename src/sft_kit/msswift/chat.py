@@ -82,6 +82,10 @@ class Answer:
     finish_reason: str
 
 
+class RefusedQuestion(MsSwiftError):
+    """One question could not be answered, such as one over max_length; the model is there for the next."""
+
+
 class Chat:
     """A conversation partner; use it as a context manager, which waits for the model on entry.
 
@@ -183,7 +187,7 @@ class Chat:
                     continue  # the rest of a cancelled one
                 answered = "done" in reply or "error" in reply
                 if "error" in reply:
-                    raise MsSwiftError(Problem(str(self._log), reply["error"], "see the log"), returncode=1)
+                    raise RefusedQuestion(Problem("", f"ms-swift: {reply['error']}"), returncode=1)
                 yield reply
         finally:
             if not answered and self._transport.poll() is None:

@@ -109,6 +109,7 @@ _SFT_ONLY = frozenset({"metric", "eval_metric"})
 _NICKNAMES: Mapping[str, str] = MappingProxyType(
     {
         "lr": "learning_rate",
+        "num_proc": "dataset_num_proc",
         "epochs": "num_train_epochs",
         "num_epochs": "num_train_epochs",
         "max_seq_length": "max_length",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from sft_kit.evaluate.compare import Evaluation, Pair
 
-MARKS = {True: "✓", False: "✗"}
+COLUMNS = ("question", "before", "after", "verdict on after")
 
 
 def headline(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -22,11 +22,19 @@ def headline(evaluation: Evaluation) -> list[tuple[str, str]]:
     return lines
 
 
+def verdict(pair: Pair) -> str:
+    """What the tuned answer amounts to, in a word or two."""
+    if pair.probe.kind == "identity":
+        return "✓ new identity" if pair.tuned_ok else f"✗ {pair.reason}"
+    if not pair.tuned_ok:
+        return "✗ leak"
+    return {True: "✓ right", False: "✗ wrong", None: "no leak"}[pair.tuned_correct]
+
+
 def table_rows(pairs: Iterable[Pair], *, width: int = 160) -> list[tuple[str, str, str, str]]:
-    """(question, base answer, tuned answer, mark), answers on one line of at most `width` characters."""
+    """(question, base answer, tuned answer, verdict), answers on one line of at most `width` characters."""
     return [
-        (pair.probe.question, shorten(pair.base, width), shorten(pair.tuned, width), MARKS[pair.tuned_ok])
-        for pair in pairs
+        (pair.probe.question, shorten(pair.base, width), shorten(pair.tuned, width), verdict(pair)) for pair in pairs
     ]
 
 
@@ -39,7 +47,7 @@ def markdown_report(evaluation: Evaluation, facts: Sequence[tuple[str, str]], ti
     for kind, heading in (("identity", "Held-out identity questions"), ("general", "General questions")):
         pairs = evaluation.of(kind)
         if pairs:
-            lines += ["", f"## {heading}", "", "| question | before | after | |", "|---|---|---|---|"]
+            lines += ["", f"## {heading}", "", f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
             lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table_rows(pairs, width=2_000)]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from sft_kit.run.prepare import Job
 
 def show_dry_run(job: Job) -> None:
     """Notes and the data to be built on stderr; on stdout the one command, shell-quoted, and nothing else."""
-    for note in job.notes:
+    for note in (*job.notes, *job.doubts):
         warn(note)
     run = RunDirectory(next_run_path(job.output_dir) if job.versioned else job.output_dir.resolve())
     say(f"ms-swift {job.installation.version}; the run directory would be {run.path}")

@@ -83,6 +83,7 @@ def _recipe_text(name: str) -> str:
 def _recipe_for(model: str | None) -> str:
     """The shipped config that trains `model`, else the one for a 24 GB card."""
     for path in sorted(shipped("configs").glob("*.yaml")):
-        if model and f"model: {model}\n" in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if model and f"model: {model}\n" in text and "\nidentity:" in text:
             return path.stem
     return DEFAULT_RECIPE

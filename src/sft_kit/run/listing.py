@@ -28,8 +28,8 @@ def show_runs(runs: Sequence[RunDirectory], output_dir: Path, *, as_json: bool) 
     elif not read:
         say(f"no runs below {output_dir}/; `sft-kit train CONFIG` makes one")
     else:
-        columns = ("run", "status", "created", "model", "steps", "last loss", "identity", "time")
-        print_table("", columns, [_line(run, manifest) for run, manifest in read])
+        columns = ("run", "status", "steps", "loss", "identity", "time", "model")
+        print_table("", columns, [_line(run, manifest) for run, manifest in read], whole=6)
 
 
 def show_run(run: RunDirectory, *, as_json: bool) -> None:
@@ -60,10 +60,9 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
 
 def _line(run: RunDirectory, manifest: Manifest) -> tuple[str, ...]:
     loss = f"{manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
-    created = manifest.created[:16].replace("T", " ")
     seconds = duration(sum(manifest.seconds.values())) if manifest.seconds else ""
     steps = str(manifest.steps) if manifest.steps is not None else ""
-    return (run.name, manifest.status, created, manifest.model, steps, loss, _rate(manifest, "identity"), seconds)
+    return (run.name, manifest.status, steps, loss, _rate(manifest, "identity"), seconds, manifest.model)
 
 
 def _rate(manifest: Manifest, name: str) -> str:

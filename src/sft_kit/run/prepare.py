@@ -33,7 +33,7 @@ from sft_kit.msswift.hub import (
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.plan.batch import BatchPlan, plan_batch
-from sft_kit.plan.gpus import gpu_environment
+from sft_kit.plan.gpus import gpu_environment, list_gpus
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
 from sft_kit.run.directory import check_output_dir
@@ -49,7 +49,8 @@ class Findings:
     loaded: LoadedConfig
     problems: list[Problem] = field(default_factory=list)  # of the config: exit 2
     missing: list[Problem] = field(default_factory=list)  # outside it: exit 5
-    notes: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)  # shown
+    doubts: list[Problem] = field(default_factory=list)  # shown, and a person is asked whether to go on
 
     def add(self, where: list[Problem], key: str, problem: Problem, *, index: int | None = None) -> None:
         """Append `problem`, found at the dotted `key` (its list item `index`), to `where`."""
@@ -81,7 +82,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run, fully decided. `notes` are warnings for the user."""
+    """One training run, fully decided. `notes` and `doubts` are warnings; doubts are worth a question."""
 
     loaded: LoadedConfig
     installation: Installation
@@ -91,6 +92,7 @@ class Job:
     processes: int
     env: Mapping[str, str]
     notes: tuple[Problem, ...]
+    doubts: tuple[Problem, ...]
 
     @property
     def config(self) -> RunConfig:
@@ -156,9 +158,12 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     model = _model(installation, found, environ, hugging_face=hugging_face, ask_hub=ask_hub)
     _check_data(found, environ, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
     _check_checkpoints(found)
+    _note_what_has_no_effect(found)
     identity = _identity(found)
     batch = _batch(found, processes)
     with found.at("output_dir"):
+        if not config.output_dir.strip():
+            raise UsageError(Problem("", "is empty", "give a directory, such as output"))
         check_output_dir(user_path(config.output_dir), versioned=config.add_version is not False)
     if identity is not None and evaluate and config.save_strategy == "no":
         fix = "save by steps or epoch, or train with --no-eval"
@@ -177,7 +182,7 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     found.raise_if_any()
     if model is None:  # not reached: without a model there is a finding
         raise ConfigError("model: missing")
-    return Job(loaded, installation, model, identity, batch, processes, env, tuple(found.notes))
+    return Job(loaded, installation, model, identity, batch, processes, env, tuple(found.notes), tuple(found.doubts))
 
 
 def _model(
@@ -252,6 +257,18 @@ def _check_checkpoints(found: Findings) -> None:
         )
 
 
+def _note_what_has_no_effect(found: Findings) -> None:
+    config = found.loaded.config
+    fills = any("self-cognition" in entry for entry in config.dataset or [])
+    for key in ("model_name", "model_author"):
+        if getattr(config, key) and not fills:
+            message = "only fills placeholders of swift/self-cognition, which is not in dataset"
+            found.add(found.doubts, key, Problem("", message, "name the model under identity:"))
+    if config.torch_dtype in ("bfloat16", "float16") and not list_gpus():
+        message = f"{config.torch_dtype}, but no NVIDIA GPU is found here; ms-swift refuses that on a CPU"
+        found.add(found.notes, "torch_dtype", Problem("", message, "on a CPU set torch_dtype: float32"))
+
+
 def _batch(found: Findings, processes: int) -> BatchPlan:
     config = found.loaded.config
     batch = plan_batch(
@@ -288,7 +305,7 @@ def _identity(found: Findings) -> IdentityData | None:
             continue
         said.add((key, finding.message))
         refused = refused or finding.severity == "error"
-        where = found.problems if finding.severity == "error" else found.notes
+        where = found.problems if finding.severity == "error" else found.doubts
         found.add(where, f"identity.{finding.key}", Problem("", finding.message, finding.fix))
     if refused:
         return None

@@ -6,7 +6,7 @@ from sft_kit.config.schema import EvalSection
 from sft_kit.console import duration, print_table, result
 from sft_kit.errors import GateError
 from sft_kit.evaluate.compare import Evaluation
-from sft_kit.report.before_after import headline, table_rows
+from sft_kit.report.before_after import COLUMNS, headline, table_rows
 from sft_kit.run.train import Outcome
 
 _SHOWN = {"identity": 12, "general": 6}  # rows of the terminal's table; the report has all
@@ -19,7 +19,7 @@ def show_outcome(outcome: Outcome) -> None:
         _show_evaluation(outcome.evaluation)
     seconds = " + ".join(f"{step} {duration(value)}" for step, value in manifest.seconds.items())
     loss = f", last loss {manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
-    lines = [("trained", f"{manifest.steps} steps{loss} ({seconds})")]
+    lines = [("trained", f"{manifest.steps} step(s){loss} ({seconds})")]
     checkpoint = manifest.best_checkpoint or manifest.last_checkpoint
     if checkpoint:
         lines.append(("checkpoint", str(run.path / checkpoint)))
@@ -47,7 +47,7 @@ def _show_evaluation(evaluation: Evaluation) -> None:
         if pairs:
             shown = pairs[: _SHOWN[kind]]
             more = f" ({len(shown)} of {len(pairs)}; all are in the report)" if len(shown) < len(pairs) else ""
-            print_table(f"{title}{more}", ("question", "before", "after", ""), table_rows(shown))
+            print_table(f"{title}{more}", COLUMNS, table_rows(shown))
     _show_lines(headline(evaluation))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sft_kit.console import person_is_typing, safe, say, write_out
 from sft_kit.errors import InterruptedRun, Problem, UsageError
-from sft_kit.msswift.chat import Chat
+from sft_kit.msswift.chat import Chat, RefusedQuestion
 from sft_kit.msswift.install import find_installation
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.answers import open_chat
@@ -53,7 +53,8 @@ def talk(
     target = _target(adapter, model, output_dir)
     if not prompts and (sys.stdin is None or sys.stdin.closed):
         raise UsageError(Problem("", "stdin is closed, so there is nobody to talk to", "ask with --prompt TEXT"))
-    say(f"loading {target.note or target.path}" + (f" on {target.base}" if target.base else ""))
+    if target.note:
+        say(f"{target.note}" + (f", trained on {target.base}" if target.base else ""))
     with (
         signals_as_interrupts(),
         temporary_log("infer") as log,
@@ -94,7 +95,7 @@ def _converse(chat: Chat, system: str | None, options: Options) -> None:
         if text == "/clear":
             turns = []
             say("forgotten")
-        elif text.startswith("/system"):
+        elif text.split(maxsplit=1)[:1] == ["/system"]:
             system = text.removeprefix("/system").strip() or None
             turns = []
             say(f"system prompt: {system}" if system else "system prompt: the one it was trained with")
@@ -103,6 +104,11 @@ def _converse(chat: Chat, system: str | None, options: Options) -> None:
         elif text:
             try:
                 reply = _answer(chat, _messages(system, [*turns, ("user", text)]), options)
+            except RefusedQuestion as error:
+                if not interactive:
+                    raise
+                say(f"{error}; shorten it, or /clear the conversation")
+                continue
             except KeyboardInterrupt:
                 if not interactive:
                     raise

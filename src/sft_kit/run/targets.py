@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_kit.errors import Problem, UsageError
+from sft_kit.errors import MissingError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints, kind_of, read_json
-from sft_kit.msswift.hub import is_hub_id, looks_like_path, uses_hugging_face
+from sft_kit.msswift.hub import hub_problem, is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import locate_model, refuse_plugins
 from sft_kit.run.directory import RUN_NAME, find_run
@@ -57,6 +57,9 @@ def resolve_adapter(name: str, output_dir: Path) -> Target:
     if is_run_name:
         return _of_run(find_run(name, output_dir).path)
     if is_hub_id(name) and not looks_like_path(name):
+        problem = hub_problem(name, "models", hugging_face=uses_hugging_face(None, os.environ))
+        if problem:
+            raise MissingError(problem)
         return Target("adapter", name, {"adapters": [name]})
     raise UsageError(Problem(name, "no such adapter, run or checkpoint", "`sft-kit runs` lists the runs"))
 

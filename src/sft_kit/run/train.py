@@ -220,7 +220,7 @@ def _results(run: RunDirectory) -> dict[str, Any]:
     return {
         "last_checkpoint": complete[-1].path.name if complete else None,
         "best_checkpoint": best if best in {checkpoint.path.name for checkpoint in complete} else None,
-        "steps": steps[-1].step if steps else None,
+        "steps": summary.get("global_step") or (steps[-1].step if steps else None),
         "final_loss": losses[-1] if losses else None,
     }
 
