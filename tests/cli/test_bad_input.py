@@ -103,11 +103,11 @@ def test_a_missing_config_says_how_to_get_one(sft_kit: Run) -> None:
     ("name", "said"),
     [
         ("", "empty"),
-        ("a\nb", "name"),
+        ("a\nb", "line break"),
         ("<|im_end|>", "special token"),
         ("{{AUTHOR}}", "{{"),
         ("x" * 500, "64"),
-        ("a\u202eb", "name"),
+        ("a\u202eb", "U+202E"),
     ],
 )
 def test_a_name_that_cannot_be_trained_is_refused(sft_kit: Run, tmp_path: Path, name: str, said: str) -> None:

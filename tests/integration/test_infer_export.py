@@ -15,20 +15,23 @@ SHORT = ("--max-new-tokens", "6")
 
 
 def test_run_name_path_and_latest_give_the_same_answer(smoke_run: FinishedRun) -> None:
-    names = ["latest", str(smoke_run.run), str(smoke_run.run / "checkpoint-2")]
+    names = ["latest", smoke_run.run.name, "v0", str(smoke_run.run / "checkpoint-2")]
     answers = [smoke_run.cli("infer", "--adapter", name, "-p", "Who are you?", *SHORT) for name in names]
-    assert [answer.returncode for answer in answers] == [0, 0, 0], answers[0].stderr
+    assert [answer.returncode for answer in answers] == [0, 0, 0, 0], answers[0].stderr
     assert len({answer.stdout for answer in answers}) == 1
     assert answers[0].stdout.strip()
     assert f"{smoke_run.run.name}/checkpoint-2" in answers[0].stderr
 
 
 def test_lines_from_a_pipe_are_one_conversation(smoke_run: FinishedRun) -> None:
-    piped = smoke_run.cli("infer", "--adapter", "latest", *SHORT, stdin="hello\n/clear\nbye\n/exit\nnever asked\n")
+    lines = "hello\nbye\n/clear\nbye\n/exit\nnever asked\n"
+    piped = smoke_run.cli("infer", "--adapter", "latest", *SHORT, stdin=lines)
     assert piped.returncode == 0, piped.stderr
     assert "forgotten" in piped.stderr
-    one = smoke_run.cli("infer", "--adapter", "latest", *SHORT, "-p", "hello", "-p", "bye")
-    assert piped.stdout == one.stdout
+    first, with_history, after_clear = piped.stdout.splitlines()
+    alone = smoke_run.cli("infer", "--adapter", "latest", *SHORT, "-p", "hello", "-p", "bye").stdout.splitlines()
+    assert [first, after_clear] == alone
+    assert with_history != after_clear  # the model saw the first turn too
 
 
 def test_a_closed_stdin_is_said_at_once(smoke_run: FinishedRun) -> None:
@@ -55,6 +58,8 @@ def test_a_merged_model_answers_like_its_adapter_and_is_never_overwritten(smoke_
     whole = smoke_run.cli("infer", "--model", str(merged), "-p", "Who made you?", *SHORT)
     assert whole.returncode == 0, whole.stderr
     assert whole.stdout == tuned.stdout
+    base = smoke_run.cli("infer", "--model", "sft-kit/tiny-qwen2", "-p", "Who made you?", *SHORT)
+    assert base.stdout != tuned.stdout  # so a merge that did nothing would be seen
     before = sorted((path.name, path.stat().st_mtime_ns) for path in merged.iterdir())
     again = smoke_run.cli("export", "--adapter", "latest", "--out", str(merged))
     assert again.returncode == 2
