@@ -80,7 +80,9 @@ def test_an_adapter_whose_weights_are_broken_is_ms_swifts_failure_with_its_cause
 ) -> None:
     broken = tmp_path / "checkpoint-9"
     broken.mkdir()
-    for file in (smoke_run.run / "checkpoint-2").iterdir():
+    before = sorted((smoke_run.run / "checkpoint-2").iterdir())
+    assert all(path.is_file() for path in before)  # no earlier infer has left anything in the checkpoint
+    for file in before:
         (broken / file.name).write_bytes(file.read_bytes())
     (broken / "adapter_model.safetensors").write_bytes(b"not weights")
     failed = smoke_run.cli("infer", "--adapter", str(broken), "-p", "hi")

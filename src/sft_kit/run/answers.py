@@ -58,7 +58,8 @@ def open_chat(
 
     Raises MsSwiftError with the log's own last error line when the model cannot be loaded.
     """
-    command = chat_command(installation, values, env)
+    # unused here, but left to itself ms-swift 3.x makes result folders in the checkpoint or the current directory
+    command = chat_command(installation, {**values, "result_path": str(log.with_suffix(".jsonl"))}, env)
     name = Path(str(values.get("model") or (values.get("adapters") or [""])[0])).name
     with start(command.argv, log=log, env=command.environment(), pipes=True) as process:
         chat = Chat(process, log=log)
