@@ -116,33 +116,45 @@ class StepRecord(Protocol):
     def memory_gib(self) -> float | None: ...
 
 
-class TrainingView:
+class _LiveBar:
+    """A bar on stderr while its block runs, `figures` being the text beside it; off a terminal nothing is drawn."""
+
+    def __init__(self, figures: str) -> None:
+        self._live = err.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn(figures), TimeElapsedColumn(), console=err, transient=True,
+        )  # fmt: skip
+
+    def _draw(self) -> None:
+        if self._live:
+            self._progress.start()
+
+    def _erase(self) -> None:
+        if self._live:
+            self._progress.stop()
+
+
+class TrainingView(_LiveBar):
     """Live progress of a training run: step, loss and its trend, rate, ETA, memory.
 
     A context manager. `waiting` shows a phase before the first step; `step` shows one record.
     """
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        super().__init__("{task.fields[detail]}")
         self._last_line = 0.0
         self._last_step = -1
-        self._live = err.is_terminal
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"), TimeElapsedColumn(), console=err, transient=True,
-        )  # fmt: skip
         self._task = self._progress.add_task("starting ms-swift", total=None, detail="")
 
     def __enter__(self) -> TrainingView:
-        if self._live:
-            self._progress.start()
+        self._draw()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._progress.stop()
+        self._erase()
 
     def waiting(self, phase: str) -> None:
         """Nothing to count yet: show the phase ms-swift is in."""
@@ -178,30 +190,24 @@ def step_line(record: StepRecord, trend: str) -> str:
     return "  ".join(parts)
 
 
-class AnswerView:
+class AnswerView(_LiveBar):
     """Progress of a batch of answers: a bar on a terminal, a line at the start and the end elsewhere."""
 
     def __init__(self, what: str, total: int) -> None:
+        super().__init__("{task.completed}/{task.total}")
         self._what, self._total, self._started = what, total, time.monotonic()
-        self._live = err.is_terminal
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=err, transient=True,
-        )  # fmt: skip
         self._task = self._progress.add_task(escape(what), total=total)
 
     def __enter__(self) -> AnswerView:
-        if self._live:
-            self._progress.start()
-        else:
+        self._draw()
+        if not self._live:
             say(f"{self._what}: {self._total} to make")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._progress.stop()
+        self._erase()
         if error is None:
             say(f"{self._what}: {self._total} in {duration(time.monotonic() - self._started)}")
 

@@ -108,7 +108,8 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
     def note(status: Status, message: str) -> None:
         ended = recorder.manifest.ended or now_iso()
         try:
-            recorder.update(**_results(recorder.run), status=status, ended=ended, message=message, pid=None)
+            steps = read_steps(recorder.run.logging_jsonl)
+            recorder.update(**_results(recorder.run, steps), status=status, ended=ended, message=message, pid=None)
         except OSError as error:  # a full disk must not hide what went wrong first
             warn(Problem(str(recorder.run.manifest_path), f"cannot be updated: {error.strerror}"))
 
@@ -134,10 +135,11 @@ def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
     recorder.update(argv=hide_in_argv(command.argv), env=hide_in_env(command.env))
     with recorder.timed("train"):
         exit_ = _run_swift(job, run, recorder, command, own_data)
-    recorder.update(**_results(run), returncode=exit_.returncode, signal=exit_.signal, pid=None)
+    steps = read_steps(run.logging_jsonl)
+    recorder.update(**_results(run, steps), returncode=exit_.returncode, signal=exit_.signal, pid=None)
     if not exit_.ok:
         raise swift_failed(exit_, run.log)
-    write_atomic(run.kit / "loss.svg", loss_svg(read_steps(run.logging_jsonl), title=run.name))
+    write_atomic(run.kit / "loss.svg", loss_svg(steps, title=run.name))
     recorder.update(status="succeeded", ended=now_iso())
 
 
@@ -210,12 +212,11 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _results(run: RunDirectory) -> dict[str, Any]:
-    """What the run left behind: checkpoints, steps, the last loss."""
+def _results(run: RunDirectory, steps: Sequence[StepLog]) -> dict[str, Any]:
+    """What the run left behind: checkpoints, steps, the last loss; `steps` are those of its log."""
     complete = [checkpoint for checkpoint in checkpoints(run.path) if checkpoint.complete]
     summary = read_summary(run.logging_jsonl)
     best = Path(str(summary.get("best_model_checkpoint") or "")).name
-    steps = read_steps(run.logging_jsonl)
     losses = [record.loss for record in steps if record.loss is not None]
     return {
         "last_checkpoint": complete[-1].path.name if complete else None,
