@@ -22,7 +22,7 @@ ORDER: tuple[dict[str, set[str]], ...] = (
     {"console": set()},
     {"report": {"evaluate", "msswift"}, "msswift": set(), "plan": set(), "evaluate": set()},
     {"identity": {"data"}, "config": set(), "data": set(), "models": set()},
-    {"errors": set(), "resources": set(), "secrets": set()},
+    {"findings": {"errors"}, "errors": set(), "resources": set(), "secrets": set()},
     {"__init__": set()},
 )
 ONLY_BY = {"console": {"cli", "run"}, "models": {"run"}}  # narrower than the order

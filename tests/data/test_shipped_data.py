@@ -7,7 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sft_kit.identity.generate import IdentitySpec, fold, generate, near
+from sft_kit.data.text import fold, near
+from sft_kit.identity.generate import IdentitySpec, generate
 from sft_kit.identity.templates import load_templates
 from sft_kit.resources import shipped
 

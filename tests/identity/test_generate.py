@@ -16,6 +16,7 @@ import pytest
 
 from sft_kit.data.formats import FORMATS, Format, read_rows
 from sft_kit.data.rows import Message, disorder
+from sft_kit.data.text import fold, near
 from sft_kit.errors import UsageError
 from sft_kit.identity.generate import (
     GOOD_ROWS_PER_LANGUAGE,
@@ -26,9 +27,7 @@ from sft_kit.identity.generate import (
     IdentityData,
     IdentityRow,
     IdentitySpec,
-    fold,
     generate,
-    near,
     parse_format,
     parse_languages,
     parse_slots,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sft_kit.data.text import near
 from sft_kit.errors import UsageError
-from sft_kit.identity.generate import near
 from sft_kit.identity.templates import SLOTS, Group, Text, load_templates
 
 GOOD = """\

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,8 +22,9 @@ from typing import Literal
 
 from sft_kit.data.formats import FORMATS, Format, read_records, write_records, write_rows, write_text
 from sft_kit.data.rows import Message, Row, disorder
+from sft_kit.data.text import Nearness, fold, grams, has_cjk
 from sft_kit.errors import Problem, UsageError
-from sft_kit.identity.names import LANGUAGES, Lang, has_cjk, same_vendor, unfit
+from sft_kit.identity.names import LANGUAGES, Lang, same_vendor, unfit
 from sft_kit.identity.templates import OPTIONAL_SLOTS, ExpectTemplate, Group, Question, TemplateSet, Text
 
 # Under the first number a model mostly does not take the identity on; the second is good (IDENTITY.md).
@@ -60,7 +60,6 @@ _OWN_WEIGHT = 2.0
 
 LEAST_HELD_OUT = 5  # a category and language
 HELD_OUT_SHARE = 0.27
-NEAR = 0.8  # Jaccard similarity of character 3-grams from which two questions count as the same
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def _ask(spec: IdentitySpec, lang: Lang, templates: TemplateSet) -> Iterable[_As
             if (text, in_context) in seen:  # two templates became one by what the slots hold
                 continue
             seen.add((text, in_context))
-            yield _Asked(group, question, text, filled, _grams(fold(text)))
+            yield _Asked(group, question, text, filled, grams(fold(text)))
 
 
 def _own(names: Mapping[Lang, str], lang: Lang) -> str:
@@ -248,7 +247,7 @@ def _split(asked: Sequence[_Asked]) -> tuple[list[_Asked], list[_Asked]]:
     for key in dict.fromkeys((a.group.category, a.group.lang) for a in asked):
         held_out += _hold_out([a for a in asked if (a.group.category, a.group.lang) == key], asked)
     held = {id(a) for a in held_out}
-    tested = _Nearness(a.grams for a in held_out)
+    tested = Nearness(a.grams for a in held_out)
     train = [a for a in asked if id(a) not in held and not tested.near(a.grams)]
     return train, held_out
 
@@ -257,7 +256,7 @@ def _hold_out(pool: Sequence[_Asked], everything: Sequence[_Asked]) -> list[_Ask
     forced = [a for a in pool if a.question.split == "held_out" or a.question.style is not None]
     wanted = min(max(LEAST_HELD_OUT, math.ceil(HELD_OUT_SHARE * len(pool))), len(pool) // 2)
     free = [a for a in pool if a.question.split is None and a.question.style is None and not a.question.core]
-    kept = _Nearness(a.grams for a in everything if a.question.core or a.question.split == "train")
+    kept = Nearness(a.grams for a in everything if a.question.core or a.question.split == "train")
     # Groups give in proportion to their size: the k-th of n questions, in hash order, stands at k / n.
     places: list[tuple[float, str, _Asked]] = []
     for group in {a.group.id: a.group for a in free}.values():
@@ -390,40 +389,6 @@ def _notes(spec: IdentitySpec, rows: Sequence[IdentityRow]) -> tuple[str, ...]:
         elif count < GOOD_ROWS_PER_LANGUAGE:
             notes.append(f"rows: {count} in {lang}; {GOOD_ROWS_PER_LANGUAGE} or more generalise better")
     return tuple(notes)
-
-
-def fold(text: str) -> str:
-    """The text as near-duplicates compare it: NFKC, case folded, without punctuation, symbols and spaces."""
-    normal = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c for c in normal if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc", "So"))
-
-
-def near(one: str, other: str) -> bool:
-    """Whether two questions count as the same: character 3-gram Jaccard similarity >= 0.8 (equal folded texts: 1)."""
-    return _Nearness([_grams(fold(one))]).near(_grams(fold(other)))
-
-
-class _Nearness:
-    """A set of questions that others may not come near, by the size of their 3-gram sets: sets whose sizes differ
-    too much cannot be similar, which leaves few to compare."""
-
-    def __init__(self, texts: Iterable[frozenset[str]]) -> None:
-        self._by_size: dict[int, list[frozenset[str]]] = {}
-        for grams in texts:
-            self._by_size.setdefault(len(grams), []).append(grams)
-
-    def near(self, grams: frozenset[str]) -> bool:
-        size = len(grams)
-        for other_size in range(math.ceil(NEAR * size), int(size / NEAR) + 1):
-            for other in self._by_size.get(other_size, ()):
-                common = len(grams & other)
-                if common >= NEAR * (size + other_size - common):
-                    return True
-        return False
-
-
-def _grams(folded: str) -> frozenset[str]:
-    return frozenset(folded[i : i + 3] for i in range(max(1, len(folded) - 2)))
 
 
 def _rank(*key: object) -> str:

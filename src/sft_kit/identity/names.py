@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sft_kit.data.text import BIDI, INVISIBLE, SPECIAL_TOKEN, has_cjk
 from sft_kit.errors import Problem, UsageError
 
 Lang = Literal["zh", "en"]
@@ -19,16 +20,6 @@ LANGUAGES: tuple[Lang, ...] = get_args(Lang)
 MOST_CHARACTERS = 64
 LONG_CHARACTERS = 24
 
-# The shapes of special tokens: <|im_end|>, </s>, <think>, <start_of_turn>, <｜Assistant｜>, [INST], [/INST], <<SYS>>,
-# [gMASK]. A tag with a space in it ("<3 cats>") is no token, so it passes.
-_SPECIAL_TOKEN = re.compile(
-    r"<[|｜][^<>]*[|｜]>|<\|?/?[A-Za-z_][\w.:\-]*\|?>|<</?\w+>>|\[/?(?:INST|SYS|gMASK|sMASK|MASK|CLS|SEP|PAD|UNK|BOS|EOS)\]"
-    r"|<\||\|>",
-    re.IGNORECASE,
-)
-# Bidirectional controls reorder what a reader sees; zero-width joiners are part of many emoji and are let through.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad\u180e\u3164\u115f\u1160")
 _QUOTES = frozenset("\"'`“”‘’«»„「」『』《》")
 
 # A word so common that general answers contain it: leakage could no longer be told from normal text.
@@ -140,13 +131,13 @@ def unfit(value: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if bad := sorted({c for c in value if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")}):
         found.append((f"has a line break or control character ({_code_points(bad)})", "write it on one line"))
-    if hidden := sorted(_BIDI & set(value)):
+    if hidden := sorted(BIDI & set(value)):
         found.append((f"has a character that reorders text ({_code_points(hidden)})", "type the text again"))
-    if hidden := sorted(_INVISIBLE & set(value)):
+    if hidden := sorted(INVISIBLE & set(value)):
         found.append((f"has an invisible character ({_code_points(hidden)})", "type the text again"))
     if "{{" in value or "}}" in value:
         found.append(("has {{ or }}, which mark a slot", "remove the braces"))
-    if token := _SPECIAL_TOKEN.search(value) or _SPECIAL_TOKEN.search(unicodedata.normalize("NFKC", value)):
+    if token := SPECIAL_TOKEN.search(value) or SPECIAL_TOKEN.search(unicodedata.normalize("NFKC", value)):
         found.append((f"has {token.group()}, which models use as a special token", "remove it"))
     return found
 
@@ -193,26 +184,6 @@ def contains_name(text: str, name: str) -> bool:
     before = r"(?<![A-Za-z0-9])" if name[0].isascii() and name[0].isalnum() else ""
     after = r"(?![A-Za-z])" if name[-1].isascii() and name[-1].isalnum() else ""
     return re.search(before + re.escape(name) + after, text) is not None
-
-
-def has_cjk(text: str) -> bool:
-    """Whether `text` has a Chinese character (or kana, hangul)."""
-    return any(is_cjk(c) for c in text)
-
-
-def is_cjk(character: str) -> bool:
-    """A letter that is written without spaces around it: ideographs, kana, hangul; not full-width punctuation."""
-    code = ord(character)
-    return (
-        0x3040 <= code <= 0x30FF
-        or 0x3400 <= code <= 0x4DBF
-        or 0x4E00 <= code <= 0x9FFF
-        or 0xAC00 <= code <= 0xD7AF
-        or 0xF900 <= code <= 0xFAFF
-        or 0x20000 <= code <= 0x3FFFF
-        or code == 0x3005
-        or code == 0x3007
-    )
 
 
 def _vendor_in(value: str) -> str | None:

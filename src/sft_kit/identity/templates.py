@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from sft_kit.data.text import is_cjk
 from sft_kit.errors import Problem, UsageError
-from sft_kit.identity.names import LANGUAGES, Lang, is_cjk
+from sft_kit.identity.names import LANGUAGES, Lang
 from sft_kit.resources import shipped
 
 if TYPE_CHECKING:

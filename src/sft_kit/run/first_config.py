@@ -10,8 +10,9 @@ from ruamel.yaml import YAML
 
 from sft_kit.config.load import load_config
 from sft_kit.console import ask_text, person_is_typing
+from sft_kit.data.text import has_cjk
 from sft_kit.errors import Problem, UsageError
-from sft_kit.identity.names import check_names, has_cjk
+from sft_kit.identity.names import check_names
 from sft_kit.resources import shipped
 from sft_kit.run.directory import write_atomic
 
