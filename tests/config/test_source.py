@@ -373,3 +373,15 @@ def test_all_bad_overrides_are_reported_together() -> None:
         "--set a: is not KEY=VALUE; write --set learning_rate=1e-4",
         "--set model.x=1: model holds one value, not a mapping; use --set model=... instead",
     ]
+
+
+def test_ignore_comments_are_read_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: m  # sft-kit: ignore near-duplicate, many-repeats because the tutorial says so\n"
+        "# sft-kit: ignore personal-data\n"
+        "system: 'not a comment of ours: ignore this'\n",
+        encoding="utf-8",
+    )
+
+    assert read_source(path).ignored == {"near-duplicate": 1, "many-repeats": 1, "personal-data": 2}

@@ -98,6 +98,13 @@ class IdentitySection(_Section):
         description="Facts for the templates that need them: VERSION, DATE, CAPABILITIES, LIMITS, LICENSE, or of one "
         "language: CAPABILITIES.zh. Rows about a fact that is not given are left out.",
     )
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of an epoch's rows that are identity rows; they are repeated to "
+        "reach it. Needs the other sources counted: `#N` behind hub ids.",
+    )
     force: bool = Field(default=False, description="Accept a name that equals the author.")
 
     @model_validator(mode="after")

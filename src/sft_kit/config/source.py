@@ -7,8 +7,9 @@ are allowed or what they mean. YAML 1.2 by ruamel.yaml, so `1e-4` is a number an
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,6 +30,7 @@ MAX_NODES = 20_000  # after aliases are expanded: a billion-laughs file has bill
 MAX_DEPTH = 40
 _SMALL = 20_000  # bytes that may be parsed without counting first
 _YAML = "tag:yaml.org,2002:"
+_IGNORE = re.compile(r"#\s*sft-kit:\s*ignore\s+([\w-]+(?:\s*,\s*[\w-]+)*)")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Source:
     values: dict[str, Value]
     marks: Mapping[Place, tuple[int, int]]
     problems: tuple[Problem, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)  # {finding code: line of its `# sft-kit: ignore`}
 
     def place(self, key: Place | str) -> str:
         """`config.yaml:14:3` for a key (`"identity.name"` or a tuple), or the nearest parent that has a place.
@@ -87,7 +90,8 @@ def read_source(path: Path) -> Source:
         raise ConfigError(Problem(f"{name}:{line}", f"not valid YAML: {_reason(error)}")) from error
     except RecursionError as error:
         raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels")) from error
-    return Source(name, values, builder.marks, tuple(dict.fromkeys(builder.problems)))  # an alias repeats its own
+    problems = tuple(dict.fromkeys(builder.problems))  # an alias repeats its own
+    return Source(name, values, builder.marks, problems, _ignored(text))
 
 
 def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
@@ -121,7 +125,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
             marks.setdefault(place[:depth], (0, 0))  # a section that only --set made
     if problems:
         raise ConfigError(*problems)
-    return Source(source.name, values, marks, source.problems)
+    return replace(source, values=values, marks=marks)
 
 
 def _read_text(path: Path) -> str:
@@ -144,6 +148,15 @@ def _read_text(path: Path) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8 (byte 0x{raw[error.start]:02x})"
         raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8")) from error
+
+
+def _ignored(text: str) -> dict[str, int]:
+    """The codes of every `# sft-kit: ignore CODE, CODE` comment, each with its line."""
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        for match in _IGNORE.finditer(line):
+            found.update({code: found.get(code, number) for code in re.findall(r"[\w-]+", match[1])})
+    return found
 
 
 def _refuse_data(name: str, text: str) -> None:
