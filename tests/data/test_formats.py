@@ -48,6 +48,55 @@ def test_any_unicode_text_survives_every_format(tmp_path: Path, fmt: Format, suf
     assert read_rows(path) == written
 
 
+STOPS = st.tuples(st.sampled_from(FORMATS), st.sampled_from([".json", ".jsonl", ".txt"]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(written=st.lists(rows(), max_size=3), stops=st.lists(STOPS, min_size=2, max_size=5))
+def test_rows_survive_any_chain_of_formats_and_files(
+    tmp_path: Path, written: list[Row], stops: list[tuple[Format, str]]
+) -> None:
+    carried = written
+    for number, (fmt, suffix) in enumerate(stops):
+        path = tmp_path / f"{number}{suffix}"
+        write_rows(path, carried, fmt)
+        carried = read_rows(path)
+    assert carried == written
+
+
+# Texts that a reader could take for the end of a line, a row or a file, or for nothing at all.
+HARD = [
+    "",
+    " ",
+    "\n",
+    "\r\n",
+    "a\u2028b\u2029c",
+    "\x85",
+    "\x00",
+    "\ufeff",
+    '"',
+    "\\",
+    "\\n",
+    "{",
+    "[",
+    "]\n[",
+    "null",
+    "\u0301",
+]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_texts_that_look_like_the_end_of_something_survive(tmp_path: Path, fmt: Format, suffix: str) -> None:
+    written = [
+        Row((Message("system", one), Message("user", other), Message("assistant", one)))
+        for one in HARD
+        for other in HARD
+    ]
+    write_rows(tmp_path / f"hard{suffix}", written, fmt)
+    assert read_rows(tmp_path / f"hard{suffix}") == written
+
+
 def test_messages_are_one_json_object_a_line_with_real_characters(tmp_path: Path) -> None:
     write_rows(tmp_path / "r.jsonl", [ONE])
     assert (tmp_path / "r.jsonl").read_text("utf-8") == (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from sft_kit.data.rows import Message
 from sft_kit.errors import UsageError
+from sft_kit.evaluate.compare import compare
 from sft_kit.evaluate.probes import Probe, general_probes, identity_probes, read_questions
+from sft_kit.evaluate.score import mentions, normalise
 from sft_kit.identity.generate import Expect, HeldOutQuestion
 from sft_kit.identity.names import Lang
 
@@ -115,3 +118,96 @@ def test_enough_general_questions_are_shipped_in_each_language() -> None:
     assert min(Counter(probe.lang for probe in probes).values()) >= 24
     assert len({probe.id for probe in probes}) == len(probes)
     assert {probe.lang for probe in probes} == {"zh", "en"}
+
+
+@cache
+def shipped_checkable() -> list[Probe]:
+    return [probe for probe in general_probes(["zh", "en"], 10_000) if probe.expect_any]
+
+
+def right(probe: Probe, answer: str) -> bool:
+    (pair,) = compare([probe], [""], [answer], []).pairs
+    return pair.tuned_correct is True
+
+
+def test_forty_questions_that_can_be_checked_and_forty_others_are_shipped_in_each_language() -> None:
+    counts = Counter((probe.lang, bool(probe.expect_any)) for probe in general_probes(["zh", "en"], 10_000))
+    assert counts == {("en", True): 60, ("en", False): 40, ("zh", True): 60, ("zh", False): 40}
+
+
+@pytest.mark.parametrize("few", [8, 16, 50])
+def test_half_of_a_few_shipped_questions_can_be_checked_and_no_kind_is_missing(few: int) -> None:
+    probes = general_probes(["zh", "en"], few)
+    for lang in ("zh", "en"):
+        asked = [probe for probe in probes if probe.lang == lang]
+        assert [bool(probe.expect_any) for probe in asked] == [True, False] * (few // 2)
+        assert {probe.category for probe in asked} >= {"fact", "arithmetic", "writing", "chat", "near-miss"}
+
+
+def test_when_one_sort_runs_out_the_other_fills_up(questions: Path) -> None:
+    assert [probe.id for probe in general_probes(["zh"], 3, questions)] == ["zh-1", "zh-2"]
+    assert [probe.id for probe in general_probes(["en"], 3, questions)] == ["en-1", "en-3", "en-2"]
+
+
+@pytest.mark.parametrize(
+    "frame", ["{}", "**{}**", "The answer is {}.", "It's {}, of course.", "答案是{}。", "{}\n\nWhy?"]
+)
+def test_a_right_answer_passes_however_it_is_put(frame: str) -> None:
+    wrong = [(p.id, text) for p in shipped_checkable() for text in p.expect_any if not right(p, frame.format(text))]
+    assert wrong == []
+
+
+def test_the_answer_of_one_question_does_not_pass_for_another() -> None:
+    """Unless both expect it: seven days and seven continents."""
+    probes = shipped_checkable()
+    accidents = [
+        (one.id, text)
+        for one in probes
+        for other in probes
+        for text in other.expect_any
+        if one.lang == other.lang
+        and right(one, f"The answer is {text}." if one.lang == "en" else f"答案是{text}。")
+        and not any(mentions(normalise(text), wanted) for wanted in one.expect_any)
+    ]
+    assert accidents == []
+
+
+def test_a_number_near_the_right_one_does_not_pass() -> None:
+    numbers = [(p, text) for p in shipped_checkable() for text in p.expect_any if text.isdecimal()]
+    assert len(numbers) > 30
+    wrong = ("{}0", "1{}", "{}.5", "0{}", "{}th", "x{}")
+    assert [(p.id, form) for p, text in numbers for form in wrong if right(p, f"It is {form.format(text)} here")] == []
+
+
+@pytest.mark.parametrize(
+    ("id", "answer"),
+    [
+        ("zh-fact-05", "一年有十四个季节。"),
+        ("zh-fact-12", "蜘蛛有十八条腿。"),
+        ("zh-fact-13", "一个星期有十七天，不是七十天。"),
+        ("zh-fact-15", "一年有十个月。"),
+        ("zh-fact-20", "星期一之后是星期三。"),
+        ("zh-instruction-05", "“前进”的反义词是“退步”。"),
+        ("en-fact-02", "Venus is the closest planet to the sun."),
+        ("en-fact-12", "Spiders have eighteen legs."),
+        ("en-fact-13", "There are seventy days in a week."),
+        ("en-fact-16", "Frozen water is called slice or rice."),
+        ("en-fact-19", "The Earth goes around Sunday."),
+        ("en-instruction-04", "The plural is childrens."),
+    ],
+)
+def test_a_wrong_answer_that_comes_close_does_not_pass(id: str, answer: str) -> None:
+    (probe,) = [probe for probe in shipped_checkable() if probe.id == id]
+    assert not right(probe, answer)
+
+
+def test_neither_the_question_nor_an_evasion_passes() -> None:
+    evasions = [
+        "I am sorry, but I cannot answer that. Please give me more information, and I will do my best to help you!",
+        "As an AI language model made by Alibaba Cloud, I do not know the answer to this question.",
+        "I am Jingheng, an assistant made by Ye Botao. What can I do for you today?",
+        "我是精衡，由叶博韬开发。请问有什么可以帮助您的吗？",
+        "对不起，这个问题我无法回答，请提供更多的信息，谢谢您的理解。",
+    ]
+    for probe in shipped_checkable():
+        assert [text for text in [probe.question, *evasions] if right(probe, text)] == [], probe.id

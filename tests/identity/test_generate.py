@@ -9,17 +9,18 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from sft_kit.data.formats import FORMATS, Format, read_rows
-from sft_kit.data.rows import Message, disorder
-from sft_kit.data.text import fold, near
+from sft_kit.data.rows import Message, Row, disorder
+from sft_kit.data.text import fold
 from sft_kit.errors import UsageError
 from sft_kit.identity.generate import (
-    GOOD_ROWS_PER_LANGUAGE,
+    LEAST_DISTINCT_ANSWERS,
     LEAST_HELD_OUT,
     WEIGHTS,
     Expect,
@@ -32,10 +33,11 @@ from sft_kit.identity.generate import (
     parse_languages,
     parse_slots,
     read_held_out,
+    split,
     write_identity,
 )
-from sft_kit.identity.names import Lang
-from sft_kit.identity.templates import HELD_OUT_STYLE, TemplateSet, load_templates
+from sft_kit.identity.names import LANGUAGES, Lang
+from sft_kit.identity.templates import HELD_OUT_STYLE, TemplateSet, Text, load_templates
 
 SLOTS = {
     "VERSION": "1.2",
@@ -49,12 +51,21 @@ OPTIONAL = {"version", "open_source"}
 PAIRS: list[tuple[dict[Lang, str], dict[Lang, str]]] = [
     ({"zh": "精衡", "en": "Jingheng"}, {"zh": "叶博韬", "en": "Ye Botao"}),
     ({"zh": "swift-robot", "en": "swift-robot"}, {"zh": "ACME Inc.", "en": "ACME Inc."}),
-    ({"zh": "小🚀", "en": "O"}, {"zh": "深蓝（上海）科技有限公司", "en": "The Department of Small Models, Group 7"}),
+    (
+        {"zh": "DeepBlue小🚀", "en": "O"},
+        {"zh": "深蓝（上海）科技有限公司", "en": "The Department of Small Models, Group 7"},
+    ),
     ({"zh": "Qwen-Legal", "en": "Qwen-Legal"}, {"zh": "阿里云", "en": "Alibaba"}),
 ]  # fmt: skip
-SEEDS = range(50)
+# Every pair in both languages, and the first in one alone.
+SPECS = [IdentitySpec(name, author) for name, author in PAIRS]
+SPECS += [IdentitySpec(*PAIRS[0], languages=(lang,)) for lang in LANGUAGES]
+SEEDS = range(200)
+ROWS = (48, 120, 240, 400)
 
-DENIAL = re.compile(r"(no|not|i'm not|it wasn't|that's not|i don't come)\b|不是|不，|并不|并非|我不是", re.IGNORECASE)
+DENIAL = re.compile(
+    r"(no|not|i'm not|it wasn't|that's not|that's a mix-up|i don't come)\b|不是|不，|并不|并非|我不是", re.IGNORECASE
+)
 
 
 @cache
@@ -67,6 +78,17 @@ def made(rows: int = 120, seed: int = 42, pair: int = 0, **more: object) -> Iden
     return generate(IdentitySpec(name, author, rows=rows, seed=seed, **more), templates())  # type: ignore[arg-type]
 
 
+@cache
+def every_row(pair: int = 0) -> IdentityData:
+    """Fewer than asked: all there are without an optional slot."""
+    return made(rows=5000, pair=pair)
+
+
+@cache
+def with_seed(seed: int) -> IdentityData:
+    return made(seed=seed)
+
+
 def answer(row: IdentityRow) -> str:
     return row.row.messages[-1].content
 
@@ -75,41 +97,61 @@ def question(row: IdentityRow) -> str:
     return row.row.messages[-2].content
 
 
-@pytest.mark.parametrize("pair", range(len(PAIRS)))
-def test_proportions_hold_over_seeds_and_names(pair: int) -> None:
-    name, author = PAIRS[pair]
-    for seed in SEEDS[pair :: len(PAIRS)]:
-        data = made(rows=(100, 120, 240)[seed % 3], seed=seed, pair=pair)
-        assert len(data.rows) == data.spec.rows
-        assert Counter(r.lang for r in data.rows)["zh"] == len(data.rows) // 2
-        for lang in ("zh", "en"):
-            rows = [r for r in data.rows if r.lang == lang]
-            assert len(rows) >= GOOD_ROWS_PER_LANGUAGE
-            answers = [answer(r) for r in rows]
-            openings = Counter(a[:2] if lang == "zh" else " ".join(a.split()[:2]) for a in answers)
-            assert max(openings.values()) <= 0.25 * len(rows)
-            assert sum(bool(DENIAL.match(a)) for a in answers) <= 0.35 * len(rows)
-            assert len(set(answers)) >= 0.5 * len(rows)
-            assert len({question(r) for r in rows}) >= 0.9 * len(rows)
-            core = [answer(r) for r in rows if r.category in ("name", "self_introduction")]
-            assert sum(name[lang] in a for a in core) >= 0.9 * len(core)
-            made_by = [answer(r) for r in rows if r.category == "creator"]
-            assert all(author[lang].rstrip(".") in a for a in made_by)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name['zh']} {'+'.join(spec.languages)}")
+def test_proportions_hold_over_200_seeds_and_names(spec: IdentitySpec) -> None:
+    questions = split(spec, templates())
+    there = {(a.group.category, a.group.lang) for a in questions.train}
+    for seed in SEEDS:
+        count = ROWS[seed % len(ROWS)]
+        data = generate(replace(spec, rows=count, seed=seed), templates(), questions)
+        assert Counter(r.lang for r in data.rows) == dict.fromkeys(spec.languages, count // len(spec.languages))
+        assert count < 120 or {(r.category, r.lang) for r in data.rows} == there
+        for lang in spec.languages:
+            assert_proportions([r for r in data.rows if r.lang == lang], spec.name[lang], spec.author[lang], lang)
 
 
-@pytest.mark.parametrize("pair", range(len(PAIRS)))
-def test_no_training_question_is_near_a_held_out_one_in_any_seed(pair: int) -> None:
-    trained: set[str] = set()
-    held: set[str] = set()
-    for seed in SEEDS[pair :: len(PAIRS)]:
-        data = made(rows=(48, 400, 3000)[seed % 3], seed=seed, pair=pair)
-        trained |= {question(r) for r in data.rows}
-        held |= {h.question for h in data.held_out}
-    assert (len(trained) > 500, len(held) > 200) == (True, True)
-    # Texts whose lengths are far apart cannot be similar, which spares most of the comparisons.
-    size = {text: len(fold(text)) + 2 for text in trained | held}
-    pairs = [(a, b) for a in trained for b in held if 0.6 < size[a] / size[b] < 1.7 and set(a) & set(b)]
-    assert [p for p in pairs if near(*p)] == []
+def assert_proportions(rows: list[IdentityRow], name: str, author: str, lang: str) -> None:
+    answers = [answer(r) for r in rows]
+    openings = Counter(a[:2] if lang == "zh" else " ".join(a.split()[:2]) for a in answers)
+    assert max(openings.values()) <= 0.25 * len(rows)
+    assert sum(bool(DENIAL.match(a)) for a in answers) <= 0.35 * len(rows)
+    assert len(set(answers)) >= LEAST_DISTINCT_ANSWERS * len(rows)
+    assert len({question(r) for r in rows}) >= 0.6 * len(rows)
+    said = [answer(r) for r in rows if r.category in ("name", "self_introduction")]
+    assert sum(name in a for a in said) >= 0.9 * len(said)
+    made_by = [answer(r) for r in rows if r.category == "creator"]
+    assert all(author.rstrip(".") in a for a in made_by)
+    assert sum(name in a for a in (*said, *made_by)) > 0.5 * len((*said, *made_by))
+
+
+def test_questions_at_hand_change_nothing() -> None:
+    """What `split` is given for: the same data as without it, for any rows and seed."""
+    questions = split(SPECS[0], templates())
+    for rows, seed in ((48, 1), (120, 7), (5000, 3)):
+        spec = replace(SPECS[0], rows=rows, seed=seed)
+        assert generate(spec, templates(), questions) == generate(spec, templates())
+
+
+@pytest.mark.parametrize("spec", SPECS[: len(PAIRS)], ids=lambda spec: spec.name["zh"])
+def test_no_training_question_of_any_of_200_seeds_is_near_a_held_out_one(spec: IdentitySpec) -> None:
+    """Near: character 3-gram Jaccard similarity >= 0.8, or equal once folded; computed here in its own way."""
+    questions = split(spec, templates())
+    everything = generate(replace(spec, rows=5000), templates(), questions)
+    trained = {(r.lang, question(r)) for r in everything.rows}
+    for seed in SEEDS:
+        data = generate(replace(spec, rows=48, seed=seed), templates(), questions)
+        assert {(r.lang, question(r)) for r in data.rows} <= trained
+    held = {(h.lang, h.question) for h in everything.held_out}
+    assert (len(trained) > 600, len(held) > 240) == (True, True)
+    pieces = {text: {fold(text)[i : i + 3] for i in range(max(1, len(fold(text)) - 2))} for _, text in trained | held}
+    alike = [
+        (one, other)
+        for lang, one in trained
+        for held_lang, other in held
+        if lang == held_lang and len(pieces[one] & pieces[other]) >= 0.8 * len(pieces[one] | pieces[other])
+    ]
+    assert alike == []
+    assert {fold(text) for _, text in trained} & {fold(text) for _, text in held} == set()
 
 
 @pytest.mark.parametrize("pair", range(len(PAIRS)))
@@ -121,12 +163,12 @@ def test_every_category_and_language_holds_out_five_questions_or_more(pair: int)
     assert min(held.values()) >= LEAST_HELD_OUT
 
 
-def test_a_hundred_questions_a_language_are_held_out_without_any_optional_slot() -> None:
-    held = Counter(h.lang for h in made().held_out)
-    assert min(held["zh"], held["en"]) >= 100
-    trained = {(r.lang, r.group, r.question) for r in made(rows=5000).rows}
-    everything = Counter(lang for lang, _, _ in trained) + held
-    assert min(everything["zh"], everything["en"]) >= 400
+def test_400_distinct_questions_a_language_need_no_optional_slot_and_100_of_them_are_held_out() -> None:
+    data = every_row()
+    for lang in LANGUAGES:
+        held = {fold(h.question) for h in data.held_out if h.lang == lang}
+        trained = {fold(question(r)) for r in data.rows if r.lang == lang}
+        assert (len(held) >= 100, len(held | trained) >= 400) == (True, True)
 
 
 def test_held_out_questions_do_not_depend_on_rows_or_seed() -> None:
@@ -153,13 +195,23 @@ def test_every_slot_is_filled_and_every_row_is_in_order(pair: int) -> None:
 
 
 def test_no_row_stands_twice_and_a_question_has_at_most_two_answers() -> None:
-    data = made(rows=5000)
+    data = every_row()
     assert len({r.row for r in data.rows}) == len(data.rows)
     assert max(Counter((r.group, r.question) for r in data.rows).values()) == 2
 
 
+def test_the_answers_of_a_group_are_used_equally_often() -> None:
+    shared = {g.id for g in templates().groups if len({q.answers for q in g.questions}) == 1}
+    uses = Counter((r.group, r.answer) for r in made(rows=240).rows if r.group in shared)
+    assert len({group for group, _ in uses}) > 15
+    for group in templates().groups:
+        if group.id in shared and any(of == group.id for of, _ in uses):
+            counts = [uses[group.id, answer.id] for answer in group.questions[0].answers]
+            assert max(counts) - min(counts) <= 1
+
+
 def test_more_rows_than_exist_gives_all_and_says_so() -> None:
-    data = made(rows=5000)
+    data = every_row()
     assert 1000 < len(data.rows) < 5000
     assert data.notes[0] == (
         f"rows: 5000 asked, but only {len(data.rows)} distinct rows exist; repeat them by epochs instead"
@@ -193,8 +245,15 @@ def test_another_seed_gives_other_rows() -> None:
     assert {r.row for r in made(seed=1).rows} != {r.row for r in made(seed=2).rows}
 
 
-def test_more_rows_only_add_to_fewer() -> None:
-    assert {r.row for r in made(rows=48).rows} < {r.row for r in made(rows=200).rows}
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name['zh']} {'+'.join(spec.languages)}")
+def test_more_rows_only_add_to_fewer(spec: IdentitySpec) -> None:
+    questions = split(spec, templates())
+    for seed in SEEDS[:5]:
+        fewer: set[Row] = set()
+        for rows in ROWS:
+            more = {r.row for r in generate(replace(spec, rows=rows, seed=seed), templates(), questions).rows}
+            assert (fewer < more, len(more)) == (True, rows)
+            fewer = more
 
 
 def test_few_rows_teach_the_core() -> None:
@@ -225,8 +284,28 @@ def test_a_changed_group_changes_no_other_category(tmp_path: Path) -> None:
     assert [r for r in changed.rows if r.category != "limits"] == [r for r in before.rows if r.category != "limits"]
 
 
+@pytest.mark.parametrize("group_id", [g.id for g in load_templates().groups if not g.requires])
+def test_an_added_question_changes_the_rows_of_its_own_category_and_language_alone(group_id: str) -> None:
+    groups = {group.id: group for group in templates().groups}
+    group = groups[group_id]
+    wording = Text.of("Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich?")
+    added = replace(group.questions[0], id="added", text=wording, other="Nobody", split=None, style=None, core=False)
+    groups[group_id] = replace(group, questions=(*group.questions, added))
+    more = replace(templates(), groups=tuple(groups.values()))
+    after = split(SPECS[0], more)
+
+    def others(data: IdentityData) -> tuple[list[IdentityRow], list[HeldOutQuestion]]:
+        rows = [r for r in data.rows if (r.category, r.lang) != (group.category, group.lang)]
+        return rows, [h for h in data.held_out if (h.category, h.lang) != (group.category, group.lang)]
+
+    asked = {h.question for h in after.held_out} | {a.text for a in after.train}
+    assert wording.source in asked
+    for seed in SEEDS[:3]:
+        assert others(generate(replace(SPECS[0], seed=seed), more, after)) == others(with_seed(seed))
+
+
 def test_a_slot_that_is_not_given_drops_its_groups() -> None:
-    assert OPTIONAL & {r.category for r in made(rows=5000).rows} == set()
+    assert OPTIONAL & {r.category for r in every_row().rows} == set()
     data = made(rows=5000, slots={"VERSION": "1.2"})
     assert {r.group for r in data.rows if r.category in OPTIONAL} == {"zh.version", "en.version"}
 
@@ -238,29 +317,29 @@ def test_a_slot_for_one_language_fills_only_that() -> None:
 
 
 def test_a_model_named_after_a_vendor_is_not_taught_to_deny_it() -> None:
-    texts = [question(r) for r in made(rows=5000, pair=3).rows if r.category == "vendor_deny"]
+    texts = [question(r) for r in every_row(3).rows if r.category == "vendor_deny"]
     texts += [h.question for h in made(pair=3).held_out if h.category == "vendor_deny"]
     assert len(texts) > 50
     assert [t for t in texts if "Qwen" in t or "阿里" in t or "Alibaba" in t] == []
 
 
 def test_facts_about_others_never_name_the_author() -> None:
-    rows = [r for r in made(rows=5000).rows if r.category == "third_party"]
+    rows = [r for r in every_row().rows if r.category == "third_party"]
     assert len(rows) > 30
     assert [r for r in rows if "Ye Botao" in answer(r) or "叶博韬" in answer(r)] == []
 
 
 def test_greetings_are_answered_without_the_identity() -> None:
-    rows = [r for r in made(rows=5000).rows if r.category == "greeting"]
+    rows = [r for r in every_row().rows if r.category == "greeting"]
     assert len(rows) > 60
     assert [r for r in rows if "Jingheng" in answer(r) or "精衡" in answer(r)] == []
 
 
 def test_talks_and_system_prompts_stand_before_their_questions() -> None:
-    data = made(rows=5000)
+    data = every_row()
     talks = [r.row for r in data.rows if r.category == "multi_turn"]
     systems = {r.row.system for r in data.rows if r.category == "system_prompt"}
-    assert {len(row.exchanges) for row in talks} == {2, 3, 4}
+    assert {len(row.exchanges) for row in talks} == {2, 3, 4, 5}
     assert "You are Qwen, created by Alibaba Cloud. You are a helpful assistant." in systems
     assert None not in systems
     assert all(h.turns for h in data.held_out if h.category == "multi_turn")
@@ -275,7 +354,7 @@ def test_a_training_answer_passes_its_own_groups_expectation() -> None:
     values = {"zh": {"NAME": "精衡", "AUTHOR": "叶博韬"}, "en": {"NAME": "Jingheng", "AUTHOR": "Ye Botao"}}
     others = {(g.id, q.id): q.other for g in templates().groups for q in g.questions}
     failed = []
-    for row in made(rows=5000).rows:
+    for row in every_row().rows:
         expect = expects[row.group, row.question]
         filled = {**values[row.lang], "OTHER": others[row.group, row.question] or ""}
         said = answer(row).casefold()
@@ -462,7 +541,7 @@ groups:
 
 def test_a_groups_answers_are_used_evenly() -> None:
     used: dict[str, Counter[str]] = {}
-    for row in made(rows=5000).rows:
+    for row in every_row().rows:
         used.setdefault(row.group, Counter())[row.answer] += 1
     answers = {g.id: {a.id for a in g.questions[0].answers} for g in templates().groups if g.category != "third_party"}
     spread = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,8 @@ def identity_probes(held_out: Sequence[HeldOutQuestion], names: Collection[str],
 
 
 def general_probes(languages: Iterable[str], per_language: int, path: Path | None = None) -> list[Probe]:
-    """`per_language` shipped general questions of each language, taken in turn from their kinds."""
+    """`per_language` shipped general questions of each language: in turn one that a rule can check and one that none
+    can (while there are both), each sort in turn from its kinds."""
     entries = read_questions(path or shipped("data") / "probes" / "general.yaml")
     probes = [
         Probe(
@@ -73,7 +75,10 @@ def general_probes(languages: Iterable[str], per_language: int, path: Path | Non
         for entry in entries
     ]
     wanted = set(languages)
-    return _in_turn([probe for probe in probes if probe.lang in wanted], per_language)
+    probes = [probe for probe in probes if probe.lang in wanted]
+    checkable = _in_turn([probe for probe in probes if probe.expect_any], len(probes))
+    others = _in_turn([probe for probe in probes if not probe.expect_any], len(probes))
+    return _in_turn([*checkable, *others], per_language, lambda probe: bool(probe.expect_any))
 
 
 def read_questions(path: Path) -> list[dict[str, Any]]:
@@ -92,11 +97,13 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     return values
 
 
-def _in_turn(items: Sequence[Any], per_language: int) -> list[Any]:
+def _in_turn(
+    items: Sequence[Any], per_language: int, group: Callable[[Any], Hashable] = attrgetter("category")
+) -> list[Any]:
     """Round-robin over the categories of each language, so that a few questions still cover every category."""
-    by_language: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    by_language: dict[str, dict[Hashable, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
-        by_language[item.lang][item.category].append(item)
+        by_language[item.lang][group(item)].append(item)
     chosen: list[Any] = []
     for categories in by_language.values():
         taken: list[Any] = []

@@ -14,18 +14,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sft_kit.data.formats import FORMATS, Format, read_records, write_records, write_rows, write_text
 from sft_kit.data.rows import Message, Row, disorder
 from sft_kit.data.text import Nearness, fold, grams, has_cjk
 from sft_kit.errors import Problem, UsageError
 from sft_kit.identity.names import LANGUAGES, Lang, same_vendor, unfit
-from sft_kit.identity.templates import OPTIONAL_SLOTS, ExpectTemplate, Group, Question, TemplateSet, Text
+from sft_kit.identity.templates import OPTIONAL_SLOTS, Answer, ExpectTemplate, Group, Question, TemplateSet, Text
 
 # Under the first number a model mostly does not take the identity on; the second is good (IDENTITY.md).
 LEAST_ROWS_PER_LANGUAGE = 20
@@ -57,6 +58,8 @@ WEIGHTS: dict[str, float] = {
     "open_source": 1,
 }
 _OWN_WEIGHT = 2.0
+
+_Key = TypeVar("_Key")
 
 LEAST_HELD_OUT = 5  # a category and language
 HELD_OUT_SHARE = 0.27
@@ -140,19 +143,44 @@ class _Asked:
     grams: frozenset[str]
 
 
-def generate(spec: IdentitySpec, templates: TemplateSet) -> IdentityData:
+@dataclass(frozen=True)
+class Split:
+    """Every question that can be asked with a spec's names and slots: those to train on and those held out."""
+
+    train: tuple[_Asked, ...]
+    held_out: tuple[HeldOutQuestion, ...]
+
+
+def generate(spec: IdentitySpec, templates: TemplateSet, questions: Split | None = None) -> IdentityData:
     """The rows and the held-out questions for `spec`, whose names `check_names` has let pass.
 
+    `questions` saves most of the work where the `split` of a spec that differs in rows and seed alone is at hand.
     Raises UsageError for no languages, fewer than one row, an unknown slot, a missing name, or a language that the
     templates lack. Gives fewer rows than asked where no more distinct ones exist, and says so in `notes`.
     """
     _check(spec, templates)
-    asked = [a for lang in spec.languages for a in _ask(spec, lang, templates)]
-    train, held_out = _split(asked)
-    per_language = {lang: _choose(spec.seed, [a for a in train if a.group.lang == lang]) for lang in spec.languages}
-    rows = _share_out(spec, per_language)
+    asked = split(spec, templates) if questions is None else questions
+    rows = _share_out(spec.rows, [_in_order(spec.seed, lang, asked.train) for lang in spec.languages])
     rows.sort(key=lambda r: _rank(spec.seed, "order", r.group, r.question, r.answer))
-    return IdentityData(tuple(rows), tuple(map(_held_out, held_out)), spec, templates.sha256, _notes(spec, rows))
+    return IdentityData(tuple(rows), asked.held_out, spec, templates.sha256, _notes(spec, rows))
+
+
+def split(spec: IdentitySpec, templates: TemplateSet) -> Split:
+    """The questions of `spec`, by question, within each category and language; no pair of the two sides is near-equal.
+
+    Held out: what its template says, the whole of the held-out style, and by hash as many more as make 27 % (at
+    least 5, at most half). Core questions stay in training. A training question near a held-out one is dropped.
+    Neither `spec.rows` nor `spec.seed` matters.
+    """
+    asked = [a for lang in spec.languages for a in _ask(spec, lang, templates)]
+    held_out: list[_Asked] = []
+    kept = Nearness(a.grams for a in asked if a.question.core or a.question.split == "train")
+    for pool in _by_category(asked, lambda a: (a.group.category, a.group.lang)).values():
+        held_out += _hold_out(pool, kept)
+    held = {id(a) for a in held_out}
+    tested = Nearness(a.grams for a in held_out)
+    train = (a for a in asked if id(a) not in held and not tested.near(a.grams))
+    return Split(tuple(train), tuple(map(_held_out, held_out)))
 
 
 def parse_languages(text: str) -> tuple[Lang, ...]:
@@ -237,26 +265,17 @@ def _own(names: Mapping[Lang, str], lang: Lang) -> str:
     return names[lang] if lang in names else next(iter(names.values()))
 
 
-def _split(asked: Sequence[_Asked]) -> tuple[list[_Asked], list[_Asked]]:
-    """(train, held out), by question, within each category and language; no pair of the two is near-equal.
-
-    Held out: what its template says, the whole of the held-out style, and by hash as many more as make 27 % (at
-    least 5, at most half). Core questions stay in training. A training question near a held-out one is dropped.
-    """
-    held_out: list[_Asked] = []
-    for key in dict.fromkeys((a.group.category, a.group.lang) for a in asked):
-        held_out += _hold_out([a for a in asked if (a.group.category, a.group.lang) == key], asked)
-    held = {id(a) for a in held_out}
-    tested = Nearness(a.grams for a in held_out)
-    train = [a for a in asked if id(a) not in held and not tested.near(a.grams)]
-    return train, held_out
+def _by_category(asked: Iterable[_Asked], key: Callable[[_Asked], _Key]) -> dict[_Key, list[_Asked]]:
+    pools: dict[_Key, list[_Asked]] = {}
+    for one in asked:
+        pools.setdefault(key(one), []).append(one)
+    return pools
 
 
-def _hold_out(pool: Sequence[_Asked], everything: Sequence[_Asked]) -> list[_Asked]:
+def _hold_out(pool: Sequence[_Asked], kept: Nearness) -> list[_Asked]:
     forced = [a for a in pool if a.question.split == "held_out" or a.question.style is not None]
     wanted = min(max(LEAST_HELD_OUT, math.ceil(HELD_OUT_SHARE * len(pool))), len(pool) // 2)
     free = [a for a in pool if a.question.split is None and a.question.style is None and not a.question.core]
-    kept = Nearness(a.grams for a in everything if a.question.core or a.question.split == "train")
     # Groups give in proportion to their size: the k-th of n questions, in hash order, stands at k / n.
     places: list[tuple[float, str, _Asked]] = []
     for group in {a.group.id: a.group for a in free}.values():
@@ -273,23 +292,45 @@ def _hold_out(pool: Sequence[_Asked], everything: Sequence[_Asked]) -> list[_Ask
     return chosen
 
 
-def _choose(seed: int, train: Sequence[_Asked]) -> dict[str, list[IdentityRow]]:
-    """Every row that could be given, by category, best first: core questions, the others, then second answers."""
-    rows: dict[str, list[IdentityRow]] = {}
-    for category in dict.fromkeys(a.group.category for a in train):
-        pool = sorted(
-            (a for a in train if a.group.category == category),
-            key=lambda a: (not a.question.core, _rank(seed, a.group.id, a.question.id)),
-        )
-        used: Counter[tuple[str, str]] = Counter()
-        given: set[tuple[Row, str]] = set()
-        rows[category] = []
-        for _ in range(2):
-            for asked in pool:
-                row = _next_row(seed, asked, used, given)
-                if row is not None:
-                    rows[category].append(row)
-    return rows
+def _share_out(count: int, languages: Iterable[Iterator[IdentityRow]]) -> list[IdentityRow]:
+    """`count` rows, the languages in turn; when one has no more, the others give the rest."""
+    taken: list[IdentityRow] = []
+    turns = deque(languages)
+    while turns and len(taken) < count:
+        rows = turns.popleft()
+        row = next(rows, None)
+        if row is not None:
+            taken.append(row)
+            turns.append(rows)
+    return taken
+
+
+def _in_order(seed: int, lang: Lang, train: Iterable[_Asked]) -> Iterator[IdentityRow]:
+    """Every row of a language, the most wanted first, so that the first N are the rows to train on: by Sainte-Laguë,
+    each from the category that is furthest below its share (WEIGHTS) and has any left."""
+    pools = _by_category((a for a in train if a.group.lang == lang), lambda a: a.group.category)
+    rows = {category: _choose(seed, pool) for category, pool in pools.items()}
+    taken = dict.fromkeys(rows, 0)
+    while rows:
+        category = max(rows, key=lambda c: WEIGHTS.get(c, _OWN_WEIGHT) / (2 * taken[c] + 1))
+        row = next(rows[category], None)
+        if row is None:
+            del rows[category]
+        else:
+            taken[category] += 1
+            yield row
+
+
+def _choose(seed: int, pool: Iterable[_Asked]) -> Iterator[IdentityRow]:
+    """Every row that a category could give, best first: core questions, the others, then second answers."""
+    ranked = sorted(pool, key=lambda a: (not a.question.core, _rank(seed, a.group.id, a.question.id)))
+    used: Counter[tuple[str, str]] = Counter()
+    given: set[tuple[Row, str]] = set()
+    for _ in range(2):
+        for asked in ranked:
+            row = _next_row(seed, asked, used, given)
+            if row is not None:
+                yield row
 
 
 def _next_row(
@@ -297,19 +338,20 @@ def _next_row(
 ) -> IdentityRow | None:
     """The question with the answer its group has used least, ties by hash; None when it has no other answer left."""
     group, question = asked.group, asked.question
-    answers = sorted(
-        question.answers,
-        key=lambda a: (used[group.id, a.id], _rank(seed, group.id, question.id, a.id)),
-    )
-    for answer in answers:
-        text = answer.text.fill(asked.values, group.lang)
-        pair = Row((Message("user", asked.text), Message("assistant", text)))
-        if (pair, group.id) in given:
-            continue
-        given.add((pair, group.id))
-        used[group.id, answer.id] += 1
-        before = _context(asked, seed, answer.id)
-        return IdentityRow(Row((*before, *pair.messages)), group.id, question.id, answer.id, group.category, group.lang)
+
+    def uses(answer: Answer) -> int:
+        return used[group.id, answer.id]
+
+    for _, tied in groupby(sorted(question.answers, key=uses), key=uses):
+        for answer in sorted(tied, key=lambda a: _rank(seed, group.id, question.id, a.id)):
+            text = answer.text.fill(asked.values, group.lang)
+            pair = Row((Message("user", asked.text), Message("assistant", text)))
+            if (pair, group.id) in given:
+                continue
+            given.add((pair, group.id))
+            used[group.id, answer.id] += 1
+            row = Row((*_context(asked, seed, answer.id), *pair.messages))
+            return IdentityRow(row, group.id, question.id, answer.id, group.category, group.lang)
     return None
 
 
@@ -324,30 +366,6 @@ def _context(asked: _Asked, *salt: object) -> tuple[Message, ...]:
         turns = [text.fill(asked.values, group.lang) for text in group.turns[place % len(group.turns)]]
         messages += [Message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
     return tuple(messages)
-
-
-def _share_out(spec: IdentitySpec, per_language: Mapping[Lang, Mapping[str, list[IdentityRow]]]) -> list[IdentityRow]:
-    """`spec.rows` rows, equal between languages as far as they have enough, by WEIGHTS within a language."""
-    there = {lang: sum(map(len, rows.values())) for lang, rows in per_language.items()}
-    wanted = dict.fromkeys(per_language, 0)
-    for _ in range(min(spec.rows, sum(there.values()))):
-        lang = min((lang for lang in wanted if wanted[lang] < there[lang]), key=lambda lang: wanted[lang])
-        wanted[lang] += 1
-    return [row for lang, rows in per_language.items() for row in _by_weight(rows, wanted[lang])]
-
-
-def _by_weight(rows: Mapping[str, list[IdentityRow]], wanted: int) -> list[IdentityRow]:
-    """Sainte-Laguë: row after row to the category that is furthest below its share, while it has any left."""
-    taken = dict.fromkeys(rows, 0)
-    chosen: list[IdentityRow] = []
-    for _ in range(wanted):
-        category = max(
-            (c for c in rows if taken[c] < len(rows[c])),
-            key=lambda c: WEIGHTS.get(c, _OWN_WEIGHT) / (2 * taken[c] + 1),
-        )
-        chosen.append(rows[category][taken[category]])
-        taken[category] += 1
-    return chosen
 
 
 def _held_out(asked: _Asked) -> HeldOutQuestion:

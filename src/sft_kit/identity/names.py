@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from sft_kit.data.text import BIDI, INVISIBLE, SPECIAL_TOKEN, has_cjk
@@ -103,7 +104,7 @@ def _check_value(key: str, value: str, lang: Lang) -> list[NameFinding]:
     if ("{" in value or "}" in value) and "{{" not in value and "}}" not in value:
         found.append(warning("has a brace", "check that it is meant"))
     folded = unicodedata.normalize("NFKC", value)
-    if value != value.strip(" \u3000\u00a0"):
+    if value != value.strip():
         found.append(error("begins or ends with a space", "remove it"))
     if len(value) > MOST_CHARACTERS:
         found.append(error(f"has {len(value)} characters", f"use at most {MOST_CHARACTERS}"))
@@ -164,13 +165,14 @@ def same_vendor(vendor: str, *own: str) -> bool:
         mine = unicodedata.normalize("NFKC", value).casefold()
         if contains_name(mine, theirs) or contains_name(theirs, mine):
             return True
-        if any(_of_house(mine, house) and _of_house(theirs, house) for house in VENDOR_HOUSES):
+        if _houses_of(mine) & _houses_of(theirs):
             return True
     return False
 
 
-def _of_house(folded: str, house: tuple[str, ...]) -> bool:
-    return any(_names_vendor(folded, vendor.casefold()) for vendor in house)
+@lru_cache(maxsize=256)  # the templates ask for the same few vendors and names over and over
+def _houses_of(folded: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(h for h in VENDOR_HOUSES if any(_names_vendor(folded, vendor.casefold()) for vendor in h))
 
 
 def _names_vendor(folded: str, vendor: str) -> bool:

@@ -65,8 +65,10 @@ class Text:
         """
         text = self.parts[0]
         for index in range(1, len(self.parts), 2):
-            text = _join(text, values[self.parts[index]], lang)
-            text = _join(text, self.parts[index + 1], lang)
+            value, literal = values[self.parts[index]], self.parts[index + 1]
+            if value.endswith(".") and literal.startswith(".") and not literal.startswith(".."):
+                literal = literal[1:]
+            text = _join(_join(text, value, lang), literal, lang)
         return text
 
 
@@ -147,8 +149,6 @@ def load_templates(path: Path | None = None) -> TemplateSet:
 
 def _join(left: str, right: str, lang: Lang) -> str:
     """`left` + `right` at the edge of a slot, with the spacing of the language."""
-    if left.endswith(".") and right.startswith(".") and not right.startswith(".."):
-        right = right[1:]
     if lang == "en":
         return left + right
     bare_left, bare_right = left.rstrip(" "), right.lstrip(" ")
