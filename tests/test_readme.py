@@ -21,7 +21,7 @@ def blocks(name: str, language: str) -> list[str]:
 @pytest.mark.parametrize("readme", READMES)
 def test_the_config_of_the_readme_is_accepted(readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.jsonl").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "data" / "mine.jsonl").write_text('{"query": "1 + 1?", "response": "It is 2."}\n', encoding="utf-8")
     (tmp_path / "config.yaml").write_text(blocks(readme, "yaml")[0], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     job = prepare(Path("config.yaml"), ask_hub=False)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich import box
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sft_kit.errors import InterruptedRun, Problem, SftKitError
+from sft_kit.findings import Finding
 
 _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
@@ -63,6 +64,20 @@ def show_error(error: SftKitError) -> None:
             err.print(Text(f"  {safe(problem.fix)}", style="cyan"))
 
 
+_SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def show_finding(finding: Finding) -> None:
+    """One finding of a check on stdout, its fix on a line of its own."""
+    style = _SEVERITY_STYLES[finding.severity]
+    head = (f"{finding.severity} ", style), (f"{safe(finding.place)}: ", "bold"), safe(finding.message)
+    out.print(Text.assemble(*head, (f"  [{finding.code}]", "dim")))
+    more = f"lines {', '.join(map(str, finding.lines))}" if len(finding.lines) > 1 else ""
+    rest = "; ".join(part for part in (more, safe(finding.fix)) if part)
+    if rest:
+        out.print(Text(f"  {rest}", style="dim"))
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int = 0) -> None:
     """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code.
 
@@ -76,6 +91,19 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     out.print(table)
+
+
+Mark = Literal["plain", "heading", "trained", "special", "bracket", "faint"]
+_STYLES: dict[Mark, str] = {
+    "plain": "", "heading": "bold", "faint": "dim",
+    "trained": "bold green", "special": "cyan", "bracket": "bold yellow",
+}  # fmt: skip
+
+
+def print_marked(lines: Iterable[Sequence[tuple[str, Mark]]]) -> None:
+    """Lines on stdout, each made of stretches of text with what they are; without colour the text alone is shown."""
+    for line in lines:
+        out.print(Text.assemble(*((safe(text), _STYLES[mark]) for text, mark in line)))
 
 
 def safe(text: str) -> str:
@@ -215,6 +243,31 @@ class AnswerView(_LiveBar):
         """`completed` answers are there."""
         if self._live:
             self._progress.update(self._task, completed=completed)
+
+
+class RowView(_LiveBar):
+    """A bar over the rows of a data file that is being read; off a terminal there is nothing to see."""
+
+    EVERY = 5_000  # rows
+
+    def __init__(self, name: str, total: int) -> None:
+        super().__init__("{task.completed:,}/{task.total:,} rows")
+        self._live = self._live and total > self.EVERY
+        self._task = self._progress.add_task(escape(safe(name))[-60:], total=total)
+
+    def __enter__(self) -> RowView:
+        self._draw()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._erase()
+
+    def done(self, rows: int) -> None:
+        """`rows` rows were read; cheap enough to be called for every row."""
+        if self._live and rows % self.EVERY == 0:
+            self._progress.update(self._task, completed=rows)
 
 
 @contextmanager

@@ -13,6 +13,26 @@ from typing import Literal
 from sft_kit.errors import Problem
 
 Severity = Literal["error", "warning", "note"]
+CODES = frozenset({
+    # A file that ms-swift cannot read, or reads in another way than it is written (msswift.datasets).
+    "all-dates", "broken-csv", "broken-json", "column-twice", "different-columns", "empty-file", "ignored-columns",
+    "late-types", "mixed-types", "no-files", "not-an-object", "not-checked", "not-text", "not-utf8",
+    "number-too-big", "unknown-columns", "unknown-extension", "unreadable-file",
+    # A row that ms-swift drops or changes (msswift.preprocess).
+    "bad-history", "broken-tool-call", "empty-conversation", "first-of-list", "joined-turns", "no-answer",
+    "no-content", "no-question", "not-a-conversation", "nothing-trained", "over-max-length", "rejected-answer",
+    "unanswered-end", "unknown-role", "wrong-order",
+    # A row that is not fit to train on (data.codes), or a file whose answers are too much alike (data.answers).
+    "answer-repeats-question", "broken-think", "card-number", "contradictory-answers", "control-character",
+    "cut-answers", "doubtful-placeholder", "duplicate-rows", "empty-answer", "empty-question", "empty-think",
+    "few-distinct-answers", "few-rows", "html-entity", "id-number", "invisible-character", "mail-address",
+    "many-denials", "many-refusals", "mojibake", "near-duplicates", "other-identity", "other-language-answer",
+    "phone-number", "prompt-in-text", "replacement-character", "secret", "special-token", "think-in-answer",
+    "unfilled-placeholder", "uniform-openings",
+    # The mix, and the config's own ignore comments (run.mix, run.prepare).
+    "many-repeats", "repeated-rows", "small-identity-share", "unknown-check",
+})  # fmt: skip
+"""Every code that a finding can have."""
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sft_kit.msswift.install import find_installation
 from sft_kit.run.directory import RunDirectory
-from sft_kit.run.own_data import own_data_files
+from sft_kit.run.own_data import planned_own_data
 from sft_kit.run.prepare import prepare
 from tests.cli.conftest import REPOSITORY
 
@@ -115,7 +115,7 @@ def test_a_tutorial_config_gives_the_tutorials_command(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     job = prepare(REPOSITORY / "configs" / config, ask_hub=False)
-    built = arguments_of(list(job.command(RUN.path, own_data_files(job, RUN)).argv[2:]))
+    built = arguments_of(list(job.command(RUN.path, planned_own_data(job, RUN)).argv[2:]))
     expected = arguments_of(shlex.split(tutorial)[2:])
     if find_installation().generation == 4:
         expected["tuner_type"] = expected.pop("train_type")

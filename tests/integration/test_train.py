@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_kit.msswift.logs import read_summary
 from tests.integration.conftest import SMOKE, FinishedRun, run_cli
 
 pytestmark = pytest.mark.real
@@ -116,11 +117,31 @@ def test_the_saved_config_repeats_the_run_from_anywhere(smoke_run: FinishedRun, 
     assert "evaluate" not in manifest_of(second)["seconds"]  # type: ignore[operator]
 
 
+def rows_with_faults(path: Path) -> Path:
+    """120 rows: 90 good ones, 20 over 256 tokens, 10 with a role that ms-swift does not know."""
+    lines = []
+    for number in range(120):
+        answer = f"{number} is my answer" + (" and so on" * 300 if 90 <= number < 110 else "")
+        role = "helper" if number >= 110 else "assistant"
+        talk = [{"role": "user", "content": f"Say {number}"}, {"role": role, "content": answer}]
+        lines.append(json.dumps({"messages": talk}) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
 def test_a_full_fine_tune_with_replay_is_a_model_that_answers(tmp_path: Path) -> None:
-    full = ["--set", "tuner_type=full", "--set", "replay=4"]
+    mine = rows_with_faults(tmp_path / "mine.jsonl")
+    mixed = ["--set", f"dataset={mine}", "--set", "max_length=256", "--set", "identity.share=0.6"]
+    full = ["--set", "tuner_type=full", "--set", "replay=4", *mixed]
     trained = run_cli("train", str(SMOKE), *full, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     (run,) = (tmp_path / "output").iterdir()
+    assert "10 of 120 rows: the role 'helper' is none that ms-swift knows; ms-swift leaves them out" in trained.stderr
+    assert "20 row(s) are longer than max_length 256 tokens" in trained.stderr
+    mix = {source["name"]: source["trained"] for source in manifest_of(run)["mix"]}  # type: ignore[attr-defined]
+    assert (mix[str(mine)], mix["identity"]) == (90, round((90 + mix.get("replay", 0)) * 1.5))
+    # ms-swift's own count of what it trained on
+    assert f"size={sum(mix.values())}" in str(read_summary(run / "logging.jsonl")["train_dataset"])
     replay = (run / "sft-kit" / "data" / "replay.jsonl").read_text(encoding="utf-8").splitlines()
     assert f"replay: {len(replay)} rows" in trained.stderr
     trained_on = [str(word) for word in manifest_of(run)["argv"]]  # type: ignore[attr-defined]
@@ -134,10 +155,7 @@ def test_a_full_fine_tune_with_replay_is_a_model_that_answers(tmp_path: Path) ->
 
 
 def test_when_ms_swift_fails_the_cause_is_quoted_and_the_exit_code_is_4(tmp_path: Path) -> None:
-    rows = tmp_path / "none.jsonl"
-    rows.write_text('{"nothing": "here"}\n', encoding="utf-8")
-    overrides = ["--set", "identity=null", "--set", "eval=null", "--set", f"dataset={rows}"]
-    failed = run_cli("train", str(SMOKE), *overrides, cwd=tmp_path)
+    failed = run_cli("train", str(SMOKE), "--set", "target_modules=[nothing_of_that_name]", cwd=tmp_path)
     assert failed.returncode == 4, failed.stderr
     assert "ms-swift exit code 1" in failed.stderr
     assert "Error" in failed.stderr

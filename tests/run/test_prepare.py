@@ -15,8 +15,8 @@ from sft_kit.msswift.arguments import arguments
 from sft_kit.msswift.dialect import emit_name
 from sft_kit.msswift.install import find_installation
 from sft_kit.run.directory import RunDirectory
-from sft_kit.run.own_data import own_data_files
-from sft_kit.run.prepare import Job, prepare
+from sft_kit.run.own_data import planned_own_data
+from sft_kit.run.prepare import Job, OwnData, prepare
 from sft_kit.run.saved_config import portable
 
 MODEL = "model: sft-kit/tiny-qwen2\n"
@@ -61,7 +61,7 @@ def job_of(tmp_path: Path, text: str, *overrides: str) -> Job:
 
 def argv_of(job: Job) -> list[str]:
     run = RunDirectory(Path("/runs/v0"))
-    return list(job.command(run.path, own_data_files(job, run)).argv)
+    return list(job.command(run.path, planned_own_data(job, run)).argv)
 
 
 def after(argv: list[str], flag: str) -> str:
@@ -98,7 +98,7 @@ def test_every_typed_key_reaches_the_command_of_the_installed_ms_swift(tmp_path:
 
 def test_a_hub_token_goes_by_environment_and_is_shown_nowhere(tmp_path: Path) -> None:
     job = job_of(tmp_path, MODEL + IDENTITY + "hub_token: s3cret\nlaunch: {env: {WANDB_API_KEY: k3y, A: b}}\n")
-    command = job.command(Path("/runs/v0"), [])
+    command = job.command(Path("/runs/v0"), OwnData())
     assert command.env == {"WANDB_API_KEY": "k3y", "A": "b", "MODELSCOPE_API_TOKEN": "s3cret"}
     assert command.environment()["A"] == "b"
     assert "s3cret" not in command.shell() and "k3y" not in command.shell()
@@ -136,7 +136,7 @@ def test_torchruns_variables_count_for_the_batch_and_start_torchrun(
 
 def test_own_rows_come_before_the_users(tmp_path: Path) -> None:
     rows = tmp_path / "mine.jsonl"
-    rows.write_text("{}\n", encoding="utf-8")
+    rows.write_text('{"query": "What is 1 + 1?", "response": "It is 2."}\n', encoding="utf-8")
     argv = argv_of(job_of(tmp_path, MODEL + IDENTITY + f"replay: 5\ndataset: {rows}#5\nval_dataset: {rows}\n"))
     at = argv.index("--dataset")
     data = "/runs/v0/sft-kit/data"

@@ -9,11 +9,13 @@ import traceback
 
 import typer
 
+from sft_kit.cli.check import check
 from sft_kit.cli.doctor import doctor
 from sft_kit.cli.export import export
 from sft_kit.cli.gen_identity import gen_identity
 from sft_kit.cli.infer import infer
 from sft_kit.cli.init import init
+from sft_kit.cli.preview import preview
 from sft_kit.cli.runs import runs
 from sft_kit.cli.schema import schema
 from sft_kit.cli.train import train
@@ -30,6 +32,8 @@ app = typer.Typer(
 app.command()(train)
 app.command()(infer)
 app.command("gen-identity")(gen_identity)
+app.command()(check)
+app.command()(preview)
 app.command()(export)
 app.command()(runs)
 app.command()(init)

@@ -12,48 +12,20 @@ import io
 import json
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from sft_kit.errors import MsSwiftError, Problem
-from sft_kit.msswift.failure import last_error
+from sft_kit.msswift.child import Transport, death, wait_for_end, words_to_start
 
-WORKER = ("-c", "import sys; del sys.path[0]; from sft_kit.msswift.worker import main; sys.exit(main(sys.argv[1:]))")
-"""What goes between the Python of the ms-swift installation and the arguments of `swift infer`.
-
-Not `-m`, which would put the current directory, and a user's own `utils.py` in it, before every other module.
-"""
+WORKER = words_to_start("sft_kit.msswift.worker")
+"""What goes between the Python of the ms-swift installation and the arguments of `swift infer`."""
 
 Conversation = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`, the last one the user's."""
-
-EXIT_TIMEOUT_S = 10.0
-
-
-class Ended(Protocol):
-    """How a process ended, as `run.process.Exit` says it."""
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    def describe(self) -> str: ...
-
-
-class Transport(Protocol):
-    """The worker's process: a `subprocess.Popen` with text or binary pipes will do."""
-
-    @property
-    def stdin(self) -> IO[Any] | None: ...
-
-    @property
-    def stdout(self) -> IO[Any] | None: ...
-
-    def poll(self) -> int | Ended | None:
-        """None while it runs, else how it ended."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +109,7 @@ class Chat:
         """Let the worker go and wait up to 10 s for its end."""
         with contextlib.suppress(BrokenPipeError):  # it is gone already
             self._requests.close()
-        self._ended()
+        wait_for_end(self._transport)
 
     def stream(self, messages: Conversation, *, base: bool = False, **options: float) -> Generator[str, None, Answer]:
         """Yield the answer in pieces as its tokens come; the generator's return value is the whole Answer."""
@@ -216,22 +188,8 @@ class Chat:
             pass  # a torn line is a dying worker's; a closed pipe means that nobody listens any more
         self._replies.put(None)
 
-    def _ended(self) -> int | Ended | None:
-        deadline = time.monotonic() + EXIT_TIMEOUT_S
-        while self._transport.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self._transport.poll()
-
     def _death(self) -> MsSwiftError:
-        ended = self._ended()
-        if isinstance(ended, int):  # of a plain subprocess.Popen
-            how, code = (f"killed by signal {-ended}" if ended < 0 else f"exit code {ended}"), ended
-        else:
-            how, code = ended.describe() if ended else "it hangs", (ended.returncode if ended else None) or 1
-        doing = "answering" if self.loaded else "loading the model"
-        reason = last_error(self._log) or "it printed no error"
-        message = f"ms-swift failed while {doing} ({how}): {reason}"
-        return MsSwiftError(Problem("", message, f"its whole output: {self._log}"), returncode=code)
+        return death(self._transport, self._log, "answering" if self.loaded else "loading the model")
 
 
 def _answer(reply: Mapping[str, Any]) -> Answer:

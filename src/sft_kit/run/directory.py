@@ -42,6 +42,8 @@ class Manifest:
     env: Mapping[str, str] = field(default_factory=dict)  # only what sft-kit set, secrets removed
     versions: Mapping[str, str] = field(default_factory=dict)
     data: Sequence[Mapping[str, Any]] = ()  # path, bytes, sha256
+    mix: Sequence[Mapping[str, Any]] = ()  # name, rows, trained, repeats, share, tokens
+    replay: Mapping[str, Any] = field(default_factory=dict)  # asked, rows, shortened, cached, skipped by reason
     started: str | None = None
     ended: str | None = None
     pid: int | None = None
@@ -123,7 +125,9 @@ class RunDirectory:
             raise UsageError(Problem(place, message, "was it written by a newer sft-kit? pip install -U sft-kit"))
         try:
             manifest = Manifest(**{key: values[key] for key in Manifest.__dataclass_fields__ if key in values})
-            manifest = replace(manifest, argv=tuple(manifest.argv), data=tuple(manifest.data))  # JSON knows no tuples
+            manifest = replace(  # JSON knows no tuples
+                manifest, argv=tuple(manifest.argv), data=tuple(manifest.data), mix=tuple(manifest.mix)
+            )
             if not all(isinstance(getattr(manifest, name), str) for name in ("created", "model", "message")):
                 raise TypeError("created, model and message are texts")
         except TypeError as error:

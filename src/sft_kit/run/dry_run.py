@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sft_kit.console import result, say, warn
 from sft_kit.run.directory import RunDirectory, next_run_path
-from sft_kit.run.own_data import own_data_files
+from sft_kit.run.mix import mix_line
+from sft_kit.run.own_data import planned_own_data
 from sft_kit.run.prepare import Job
 
 
@@ -19,5 +20,6 @@ def show_dry_run(job: Job) -> None:
         say(f"identity: {len(job.identity.rows)} rows in {languages} would be written first")
     if job.config.replay:
         say(f"replay: the base model would answer {job.config.replay} general prompts first")
-    command = job.command(run.path, own_data_files(job, run))
+    say(mix_line(job.mix()))
+    command = job.command(run.path, planned_own_data(job, run))
     result(command.shell())

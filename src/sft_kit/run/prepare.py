@@ -6,6 +6,7 @@ once, each at its place in the config.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_kit.config.load import LoadedConfig, load_config
-from sft_kit.config.schema import EvalSection, RunConfig
+from sft_kit.config.schema import EvalSection, IdentitySection, RunConfig
+from sft_kit.config.source import Source as ConfigSource
 from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
+from sft_kit.findings import CODES, Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
@@ -23,6 +26,7 @@ from sft_kit.msswift.checkpoints import is_complete, kind_of
 from sft_kit.msswift.command import Command, processes_of, swift_command
 from sft_kit.msswift.dialect import translate_model_type
 from sft_kit.msswift.hub import (
+    cached_model,
     hub_problem,
     is_hub_id,
     is_offline,
@@ -32,11 +36,15 @@ from sft_kit.msswift.hub import (
 )
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
+from sft_kit.msswift.lengths import Lengths, lengths_of
 from sft_kit.plan.batch import BatchPlan, plan_batch
 from sft_kit.plan.gpus import gpu_environment, list_gpus
+from sft_kit.plan.mix import Source
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
+from sft_kit.run.data_check import DataFile, Judge, Measure, check_entry, check_identity
 from sft_kit.run.directory import check_output_dir
+from sft_kit.run.mix import identity_sample, mix_findings, mix_of
 
 SECRET_VARIABLES = {True: "HF_TOKEN", False: "MODELSCOPE_API_TOKEN"}  # by whether the hub is Hugging Face
 _DATA_PREFIXES = {"HF::": True, "MS::": False}
@@ -81,8 +89,26 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class OwnData:
+    """The files that sft-kit writes for a run, before ms-swift gets the user's own. `replay_counts` tells what became
+    of the replay prompts (asked, rows, shortened, cached, skipped by reason), for the manifest."""
+
+    identity: Path | None = None
+    replay: Path | None = None
+    replay_rows: int = 0
+    replay_counts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.identity, self.replay) if path)
+
+
+@dataclass(frozen=True)
 class Job:
-    """One training run, fully decided. `notes` and `doubts` are warnings; doubts are worth a question."""
+    """One training run, fully decided. `notes` and `doubts` are warnings; doubts are worth a question.
+
+    `findings` are those of the data, `ignored` the ones that the config says to ignore.
+    """
 
     loaded: LoadedConfig
     installation: Installation
@@ -91,6 +117,9 @@ class Job:
     batch: BatchPlan
     processes: int
     env: Mapping[str, str]
+    data: tuple[DataFile, ...]
+    findings: tuple[Finding, ...]
+    ignored: tuple[Finding, ...]
     notes: tuple[Problem, ...]
     doubts: tuple[Problem, ...]
 
@@ -111,14 +140,18 @@ class Job:
         """Whether all weights are trained, so that a checkpoint is a model and not an adapter."""
         return self.config.tuner_type == "full"
 
-    def command(self, run: Path, own_data: Sequence[Path]) -> Command:
-        """The `swift sft` that trains this job into `run`, with `own_data` (identity, replay) before the user's."""
+    def mix(self, replay_rows: int | None = None) -> list[Source]:
+        """What one epoch trains on; `replay_rows` are those that were written, before that all that were asked for."""
+        return mix_of(self.config, self.data, replay_rows)
+
+    def command(self, run: Path, own: OwnData) -> Command:
+        """The `swift sft` that trains this job into `run`, with `own` (identity, replay) before the user's data."""
         config = self.config
         values: dict[str, Any] = dict(config.swift_values())
         values.pop("hub_token", None)  # by environment: the argv is printed and saved
         values["model"] = self.model.source
         values |= {"model_type": self.model.model_type, "template": self.model.template}
-        values["dataset"] = [*map(str, own_data), *(config.dataset or [])] or None
+        values["dataset"] = [*self._own_entries(own), *(config.dataset or [])] or None
         values["output_dir"] = str(run)
         values["add_version"] = False
         if self.model.local and config.check_model is None:
@@ -126,6 +159,14 @@ class Job:
         values["per_device_train_batch_size"] = self.batch.micro_batch
         values["gradient_accumulation_steps"] = self.batch.accumulation
         return swift_command(self.installation, "sft", values, processes=self.processes, env=self.env)
+
+    def _own_entries(self, own: OwnData) -> Iterator[str]:
+        """`identity.jsonl#N` where ms-swift has to repeat its rows to reach the share asked for."""
+        if own.identity and self.identity:
+            sample = identity_sample(self.config, self.data, own.replay_rows)
+            yield str(own.identity) + (f"#{sample}" if sample else "")
+        if own.replay:
+            yield str(own.replay)
 
     def local_data(self) -> list[Path]:
         """The user's own data files, without `#N`; folders and hub ids are not files."""
@@ -142,12 +183,21 @@ class Job:
         return base | {key: given[key] for key in kept if key in given}
 
 
-def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Job:
+def prepare(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    ask_hub: bool = True,
+    evaluate: bool = True,
+    measure: int = 0,
+    refuse_data: bool = True,
+) -> Job:
     """Load and check everything about a run that can be known before it starts; nothing is written or downloaded.
 
     `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run); `evaluate` says
-    whether the run will be asked before and after. Raises
-    ConfigError with all problems, or MissingError when only something outside the config is missing.
+    whether the run will be asked before and after; of each data file the tokens of `measure` rows are counted;
+    `refuse_data` False leaves the findings about data to the caller. Raises ConfigError with all problems, or
+    MissingError when only something outside the config is missing.
     """
     installation = find_installation()
     loaded = load_config(path, overrides, SwiftKeys(installation))
@@ -161,6 +211,11 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     _note_what_has_no_effect(found)
     identity = _identity(found)
     batch = _batch(found, processes)
+    lengths = _lengths(installation, config, model, environ, hugging_face=hugging_face)
+    data = _read_data(found, installation, identity, lengths, measure)
+    rows_a_step = (batch.micro_batch or 1) * (batch.accumulation or 1) * processes
+    sources = mix_of(config, data)
+    findings, ignored = _data_findings(found, data, sources, rows_a_step, refuse=refuse_data)
     with found.at("output_dir"):
         if not config.output_dir.strip():
             raise UsageError(Problem("", "is empty", "give a directory, such as output"))
@@ -182,7 +237,10 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     found.raise_if_any()
     if model is None:  # not reached: without a model there is a finding
         raise ConfigError("model: missing")
-    return Job(loaded, installation, model, identity, batch, processes, env, tuple(found.notes), tuple(found.doubts))
+    return Job(
+        loaded, installation, model, identity, batch, processes, env, tuple(data),
+        findings, ignored, tuple(found.notes), tuple(found.doubts),
+    )  # fmt: skip
 
 
 def _model(
@@ -230,6 +288,93 @@ def _check_data(found: Findings, environ: Mapping[str, str], *, hugging_face: bo
                 asked.add(hub)
                 if unreachable := hub_problem(name, "datasets", hugging_face=hub, environ=environ):
                     found.add(found.missing, key, unreachable, index=index)
+
+
+def _lengths(
+    installation: Installation,
+    config: RunConfig,
+    model: BaseModel | None,
+    environ: Mapping[str, str],
+    *,
+    hugging_face: bool,
+) -> Lengths:
+    """The token counter of this run; an estimate where the tokenizer is not on this disk."""
+    values = dict(config.swift_values())
+    if model is None:
+        return lengths_of(installation, config.model or "", None, values)
+    folder = (
+        Path(model.source) if model.local else cached_model(model.source, hugging_face=hugging_face, environ=environ)
+    )
+    values |= {"model_type": model.model_type, "template": model.template}
+    return lengths_of(installation, model.source, folder if folder and folder.is_dir() else None, values)
+
+
+def _read_data(
+    found: Findings, installation: Installation, identity: IdentityData | None, lengths: Lengths, measure: int
+) -> list[DataFile]:
+    """Every local file of the config, read to its end."""
+    config = found.loaded.config
+    extra = config.model_extra or {}
+    names = [*identity.spec.name.values(), *identity.spec.author.values()] if identity else []
+    columns = extra.get("columns")
+    limit, strategy = lengths.max_length, config.truncation_strategy or "delete"
+    judge = Judge(
+        installation,
+        Measure(lengths, limit, strategy, config.system, measure),
+        tuple(names),
+        columns if isinstance(columns, dict) else {},
+        config.strict is True,
+    )
+    files: list[DataFile] = []
+    if identity and config.identity:
+        files.append(check_identity(judge, identity, own_templates=config.identity.template is not None))
+    for key, entries in (("dataset", config.dataset or []), ("val_dataset", config.val_dataset or [])):
+        for index, entry in enumerate(entries):
+            name = dataset_name(entry)
+            path = user_path(name)
+            if name and path.exists():
+                files += check_entry(judge, entry, key, index, path)
+    return files
+
+
+def _data_findings(
+    found: Findings, files: Sequence[DataFile], sources: Sequence[Source], rows_a_step: int, *, refuse: bool
+) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    """(findings, ignored ones) about the data and its mix. With `refuse` an error stops the run as any problem of the
+    config does, lost rows are a doubt, and other warnings are shown."""
+    config, source = found.loaded.config, found.loaded.source
+    if config.identity and config.identity.share and sources[0].trained is None:
+        unknown = ", ".join(each.name for each in sources if each.trained is None and each.name != "identity")
+        problem = Problem(
+            "", f"needs to know how many rows there are of {unknown}", f"write {unknown.split(', ')[0]}#500"
+        )
+        found.add(found.problems, "identity.share", problem)
+    of_mix = [
+        replace(finding, place=source.place(finding.place)) for finding in mix_findings(config, sources, rows_a_step)
+    ]
+    of_files = (finding for file in files for finding in file.findings)
+    every = list(dict.fromkeys([*of_files, *of_mix]))  # a file may serve for training and for validation
+    every += _unknown_checks(source)
+    lost = {code for file in files for code in file.lost}
+    findings = tuple(finding for finding in every if finding.code not in source.ignored)
+    ignored = tuple(finding for finding in every if finding.code in source.ignored)
+    if refuse:
+        for finding in findings:
+            where = found.problems if finding.severity == "error" else found.notes
+            if finding.severity == "warning" and finding.code in lost:
+                where = found.doubts
+            if finding.severity != "note":
+                where.append(finding.problem())
+    return findings, ignored
+
+
+def _unknown_checks(source: ConfigSource) -> Iterator[Finding]:
+    """Codes that the config ignores and that no check has."""
+    for code, line in source.ignored.items():
+        if code not in CODES:
+            close = difflib.get_close_matches(code, CODES, n=1)
+            fix = f"did you mean {close[0]}?" if close else "`sft-kit check` shows the codes in brackets"
+            yield Finding("unknown-check", "warning", f"{source.name}:{line}", f"there is no check {code}", fix)
 
 
 def _check_checkpoints(found: Findings) -> None:
@@ -291,6 +436,13 @@ def dataset_name(entry: str) -> str:
     return name if user_path(name).exists() else name.split(":", 1)[0]
 
 
+def identity_data(section: IdentitySection) -> IdentityData:
+    """The rows and held-out questions of an identity section. Raises UsageError for templates that cannot be used."""
+    name, author = section.per_language("name"), section.per_language("author")
+    spec = IdentitySpec(name, author, tuple(section.languages), section.rows, section.seed, section.slots)
+    return generate(spec, load_templates(user_path(section.template) if section.template else None))
+
+
 def _identity(found: Findings) -> IdentityData | None:
     """The identity rows themselves: making them takes milliseconds and finds all that is wrong with the section."""
     section = found.loaded.config.identity
@@ -310,8 +462,7 @@ def _identity(found: Findings) -> IdentityData | None:
     if refused:
         return None
     with found.at("identity"):
-        spec = IdentitySpec(name, author, tuple(section.languages), section.rows, section.seed, section.slots)
-        data = generate(spec, load_templates(user_path(section.template) if section.template else None))
+        data = identity_data(section)
         for note in data.notes:
             found.add(found.notes, "identity", Problem("", note))
         return data

@@ -30,6 +30,7 @@ from sft_kit.report.before_after import markdown_report
 from sft_kit.report.plot import loss_svg
 from sft_kit.run.answers import before_and_after
 from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
+from sft_kit.run.mix import mix_line, mix_values
 from sft_kit.run.own_data import write_own_data
 from sft_kit.run.prepare import Job
 from sft_kit.run.process import Exit, start, supervise
@@ -130,11 +131,14 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
 def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
     write_atomic(run.config_path, resolved_yaml(portable(job.config)))
     with recorder.timed("prepare"):
-        own_data = write_own_data(job, run)
-    command = job.command(run.path, own_data)
+        own = write_own_data(job, run)
+    command = job.command(run.path, own)
+    mix = job.mix(own.replay_rows)
+    say(mix_line(mix))
+    recorder.update(mix=mix_values(mix), replay=own.replay_counts)
     recorder.update(argv=hide_in_argv(command.argv), env=hide_in_env(command.env))
     with recorder.timed("train"):
-        exit_ = _run_swift(job, run, recorder, command, own_data)
+        exit_ = _run_swift(job, run, recorder, command, own.files)
     steps = read_steps(run.logging_jsonl)
     recorder.update(**_results(run, steps), returncode=exit_.returncode, signal=exit_.signal, pid=None)
     if not exit_.ok:

@@ -1,0 +1,132 @@
+"""`check`: what a run would train on and everything that is wrong with it, as a table or as JSON.
+
+Owns what is shown. Does not own what is looked for: `prepare` checks the config, `data_check` the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_kit.console import print_table, result, show_finding
+from sft_kit.errors import GateError, Problem
+from sft_kit.findings import Finding, in_order
+from sft_kit.report.plot import sparkline
+from sft_kit.run.data_check import DataFile, TokenCounts
+from sft_kit.run.mix import MIX_COLUMNS, mix_rows, mix_values
+from sft_kit.run.prepare import Job, prepare
+
+SCHEMA_VERSION = 1
+MEASURED_ROWS = 20_000
+"""Rows of a file whose tokens are counted for its histogram; longer files are judged by their first rows."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found. `findings` are in order of severity; `ignored` are those the config says to ignore."""
+
+    job: Job
+    findings: tuple[Finding, ...]
+    ignored: tuple[Finding, ...]
+
+    def count(self, severity: str) -> int:
+        """How many findings have `severity`."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def check_run(path: Path, overrides: Sequence[str] = ()) -> CheckReport:
+    """Check the config at `path`, and all of its data. Raises ConfigError or MissingError as `train` would."""
+    job = prepare(path, overrides, ask_hub=False, measure=MEASURED_ROWS, refuse_data=False)
+    return CheckReport(job, tuple(in_order(job.findings)), tuple(in_order(job.ignored)))
+
+
+def show_check(report: CheckReport, *, as_json: bool) -> None:
+    """The report on stdout."""
+    if as_json:
+        result(json.dumps(_values(report), ensure_ascii=False))
+        return
+    job = report.job
+    print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(job.mix()), whole=1)
+    if job.data:
+        print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in job.data], whole=1)
+    for finding in report.findings:
+        show_finding(finding)
+    errors, warnings, notes = (report.count(severity) for severity in ("error", "warning", "note"))
+    ignored = f", {len(report.ignored)} ignored by the config" if report.ignored else ""
+    result(f"{errors} error(s), {warnings} warning(s), {notes} note(s){ignored}")
+
+
+def raise_if_not_met(report: CheckReport) -> None:
+    """Raise GateError (exit 3) when there is an error among the findings."""
+    errors = report.count("error")
+    if errors:
+        name = report.job.loaded.source.name
+        fix = "correct them; `# sft-kit: ignore CODE` in the config lets one pass"
+        raise GateError(Problem(name, f"{errors} check(s) not met", fix))
+
+
+_FILE_COLUMNS = ("file", "format", "rows", "dropped", "languages", "tokens (least / median / most)", "spread")
+
+
+def _file_row(file: DataFile) -> tuple[str, ...]:
+    tokens = file.tokens
+    return (
+        file.entry if file.path.is_file() and file.entry.endswith(file.path.name) else str(file.path),
+        file.form,
+        f"{file.read:,}",
+        f"{file.read - file.kept:,}",
+        _languages(file),
+        _token_text(tokens),
+        _spread(tokens),
+    )
+
+
+def _languages(file: DataFile) -> str:
+    counts = file.counts.languages
+    return ", ".join(f"{name} {rows / sum(counts.values()):.0%}" for name, rows in counts.items())
+
+
+def _token_text(tokens: TokenCounts | None) -> str:
+    if tokens is None:
+        return "not counted"
+    return f"{'' if tokens.exact else '~'}{tokens.least:,} / {tokens.median:,} / {tokens.most:,}"
+
+
+def _spread(tokens: TokenCounts | None) -> str:
+    """The histogram as blocks, with its first and last bound: `≤32 ▁▇█▂ ≤256`."""
+    if tokens is None:
+        return ""
+    bounds = list(tokens.histogram)
+    return f"≤{bounds[0]} {sparkline(list(tokens.histogram.values()), len(bounds))} ≤{bounds[-1]}"
+
+
+def _values(report: CheckReport) -> dict[str, Any]:
+    job = report.job
+    return {
+        "schema": SCHEMA_VERSION,
+        "config": job.loaded.source.name,
+        "ms_swift": job.installation.version,
+        "model": job.model.name,
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "findings": [asdict(finding) for finding in report.findings],
+        "ignored": [asdict(finding) for finding in report.ignored],
+        "mix": mix_values(job.mix()),
+        "files": [_file_values(file) for file in job.data],
+    }
+
+
+def _file_values(file: DataFile) -> dict[str, Any]:
+    return {
+        "entry": file.entry,
+        "key": file.key,
+        "path": str(file.path),
+        "format": file.form,
+        "rows": file.read,
+        "kept": file.kept,
+        "languages": file.counts.languages,
+        "tokens": asdict(file.tokens) if file.tokens else None,
+    }

@@ -1,0 +1,281 @@
+"""What the user's local data would train: each file read as ms-swift reads it, counted, measured and judged.
+
+Owns the order of reading and what the results of the readers add up to. Does not own the rules: `msswift.datasets`
+knows what ms-swift drops, `data.lint` what is not fit to train on, `msswift.lengths` how many tokens a row has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from sft_kit.console import RowView, working
+from sft_kit.data.lint import FileCounts, Lint
+from sft_kit.findings import Finding, Severity
+from sft_kit.identity.claims import claimed_identity
+from sft_kit.identity.generate import IdentityData
+from sft_kit.msswift.datasets import Conversation, Reading, files_of, folder_findings, reading_of
+from sft_kit.msswift.install import Installation
+from sft_kit.msswift.lengths import Lengths
+
+LINES_SHOWN = 10
+_TEMPLATE_BYTES = 256  # more than any template puts around a turn: no row with fewer bytes to spare is over the limit
+_BATCH = 512
+_LARGE = 20_000_000  # bytes, a second or two of reading
+BINS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of the rows that were counted, as ms-swift encodes them; `histogram` is {upper bound: rows}, `over` the
+    rows longer than max_length, `exact` whether the counts are ms-swift's to the token."""
+
+    rows: int
+    least: int
+    median: int
+    most: int
+    mean: float
+    histogram: Mapping[int, int]
+    over: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One local file as the run will use it. `read` rows are in it, `kept` are those that ms-swift trains on."""
+
+    entry: str  # as the config writes it
+    key: str  # dataset or val_dataset
+    index: int
+    path: Path
+    form: str
+    read: int
+    kept: int
+    counts: FileCounts
+    tokens: TokenCounts | None
+    findings: tuple[Finding, ...]
+    lost: frozenset[str]  # codes of the findings that cost rows
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How rows are measured: by `lengths`, against `max_length` and what ms-swift does with longer ones.
+
+    `system` is the prompt of rows that bring none. The first `sample` rows of a file are counted for its histogram;
+    of the others only those that may be over the limit, so that short data costs nothing.
+    """
+
+    lengths: Lengths
+    max_length: int | None
+    strategy: str
+    system: str | None
+    sample: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a file is judged by, the same for all files of a run."""
+
+    installation: Installation
+    measure: Measure
+    own_names: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+
+
+def check_entry(judge: Judge, entry: str, key: str, index: int, path: Path) -> list[DataFile]:
+    """The files that `entry` (a file or a folder at `path`) stands for, each read to its end."""
+    generation, columns = judge.installation.generation, judge.columns
+
+    def first_pass(file: Path) -> Reading:
+        is_large = file.is_file() and file.stat().st_size > _LARGE
+        with working(f"reading {file}") if is_large else nullcontext():
+            return reading_of(_shown(file), generation, columns, of_folder=path.is_dir())
+
+    if not path.is_dir():
+        return [_check_file(judge, entry, key, index, first_pass(path))]
+    readings = [first_pass(file) for file in files_of(path)]
+    files = [_check_file(judge, entry, key, index, reading) for reading in readings]
+    of_folder = folder_findings(_shown(path), readings)
+    if not files:
+        return [DataFile(entry, key, index, path, "folder", 0, 0, FileCounts(), None, of_folder, frozenset())]
+    return [replace(files[0], findings=(*of_folder, *files[0].findings)), *files[1:]]
+
+
+def check_identity(judge: Judge, identity: IdentityData, *, own_templates: bool) -> DataFile:
+    """The generated rows, as if they lay in a file; those of a user's own templates are judged too."""
+    lint = Lint("identity", own_names=judge.own_names, other_identity=partial(claimed_identity, own=judge.own_names))
+    meter = _Meter(judge.measure)
+    for number, each in enumerate(identity.rows, 1):
+        messages = tuple((message.role, message.content) for message in each.row.messages)
+        lint.add(number, messages)
+        meter.add(number, messages)
+    rows = len(identity.rows)
+    findings = [*(_placed(lint.findings()) if own_templates else ()), *meter.findings("identity")]
+    kept = rows - (meter.over if meter.deletes else 0)
+    return DataFile("identity", "identity", 0, Path("identity"), "generated", rows, kept, lint.counts, meter.counts(),
+                    tuple(findings), frozenset({"over-max-length"} if kept < rows else ()))  # fmt: skip
+
+
+def _placed(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, each at the first of its lines."""
+    return [replace(f, place=_at(f.place, f.lines)) if f.lines else f for f in findings]
+
+
+def _check_file(judge: Judge, entry: str, key: str, index: int, reading: Reading) -> DataFile:
+    path, place = reading.path, str(reading.path)
+    lint = Lint(place, own_names=judge.own_names, other_identity=partial(claimed_identity, own=judge.own_names))
+    meter = _Meter(judge.measure)
+    dropped: dict[str, _Rows] = {}
+    changed: dict[str, _Rows] = {}
+    with RowView(place, reading.records) as view:
+        for number, row in enumerate(() if reading.fatal else reading.rows()):
+            view.done(number)
+            if row.messages is None:
+                dropped.setdefault(row.dropped, _Rows(row.reason)).add(row.line)
+                continue
+            if row.note:
+                changed.setdefault(row.note, _Rows(row.reason)).add(row.line)
+            lint.add(row.line, row.messages)
+            meter.add(row.line, row.messages)
+    findings = [*reading.fatal, *_dropped_findings(place, dropped, reading.records, strict=judge.strict)]
+    judged = _placed(lint.findings()) if lint.counts.rows else []
+    known = {finding.code for finding in judged}
+    findings += [finding for finding in _changed_findings(place, changed) if finding.code not in known]
+    findings += [*judged, *meter.findings(place), *reading.notes]
+    deleted = meter.over if meter.deletes else 0
+    kept = 0 if reading.fatal else lint.counts.rows - deleted
+    return DataFile(
+        entry, key, index, path, reading.kind, reading.records, kept, lint.counts, meter.counts(),
+        tuple(findings), frozenset(dropped) | ({"over-max-length"} if deleted else set()),
+    )  # fmt: skip
+
+
+@dataclass
+class _Rows:
+    reason: str
+    rows: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        self.rows += 1
+        if len(self.lines) < LINES_SHOWN:
+            self.lines.append(line)
+
+
+def _dropped_findings(place: str, dropped: Mapping[str, _Rows], read: int, *, strict: bool) -> Iterator[Finding]:
+    lost = sum(each.rows for each in dropped.values())
+    for code, each in dropped.items():
+        doing = "ms-swift stops at the first one (strict: true)" if strict else "ms-swift leaves them out"
+        message = f"{each.rows} of {read} rows: {each.reason}; {doing}"
+        severity: Severity = "error" if strict or lost == read else "warning"
+        fix = "correct the rows, or remove them"
+        yield Finding(code, severity, _at(place, each.lines), message, fix, each.rows, tuple(each.lines))
+
+
+def _changed_findings(place: str, changed: Mapping[str, _Rows]) -> Iterator[Finding]:
+    for code, each in changed.items():
+        severity: Severity = "error" if code == "nothing-trained" else "warning"
+        fix = "write the rows as they are meant"
+        yield Finding(code, severity, _at(place, each.lines), f"{each.rows} rows: {each.reason}", fix, each.rows,
+                      tuple(each.lines))  # fmt: skip
+
+
+class _Meter:
+    """Counts tokens, a batch of rows at a time."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._waiting: list[tuple[int, int, Conversation]] = []  # (number, line, messages)
+        self._seen = 0
+        self._lengths: list[int] = []
+        self._over: list[tuple[int, int]] = []  # (line, tokens) of the first few
+        self.over = 0
+
+    @property
+    def deletes(self) -> bool:
+        """Whether rows over the limit are left out, not cut."""
+        return self._measure.strategy == "delete"
+
+    def add(self, line: int, messages: Conversation) -> None:
+        self._seen += 1
+        if self._seen <= self._measure.sample or self._may_be_over(messages):
+            self._waiting.append((self._seen, line, messages))
+            if len(self._waiting) >= _BATCH:
+                self._count()
+
+    def _may_be_over(self, messages: Conversation) -> bool:
+        """A token is at least one byte, so that a row with few bytes cannot have many tokens."""
+        limit = self._measure.max_length
+        if limit is None:
+            return False
+        most = _TEMPLATE_BYTES * (len(messages) + 1) + 4 * len(self._measure.system or "")
+        return most + sum(4 * len(text) for _, text in messages) > limit
+
+    def _count(self) -> None:
+        system, limit = self._measure.system, self._measure.max_length
+        rows, self._waiting = self._waiting, []
+        counted = self._measure.lengths.count_many([messages for *_, messages in rows], system)
+        for (number, line, _), tokens in zip(rows, counted, strict=True):
+            if number <= self._measure.sample:
+                self._lengths.append(tokens)
+            if limit is not None and tokens > limit:
+                self.over += 1
+                if len(self._over) < LINES_SHOWN:
+                    self._over.append((line, tokens))
+
+    def counts(self) -> TokenCounts | None:
+        """Of the sample; None where it is empty."""
+        self._count()
+        if not self._lengths:
+            return None
+        ordered = sorted(self._lengths)
+        return TokenCounts(
+            len(ordered),
+            ordered[0],
+            ordered[len(ordered) // 2],
+            ordered[-1],
+            sum(ordered) / len(ordered),
+            histogram(ordered),
+            self.over,
+            self._measure.lengths.exact,
+        )
+
+    def findings(self, place: str) -> list[Finding]:
+        self._count()
+        if not self.over:
+            return []
+        limit, strategy = self._measure.max_length, self._measure.strategy
+        longest = max(tokens for _, tokens in self._over)
+        about = "" if self._measure.lengths.exact else "about "
+        what = f"{self.over} row(s) are longer than max_length {limit} tokens ({about}{longest} in one of them)"
+        lines = tuple(line for line, _ in self._over)
+        if self.deletes:
+            fix = "raise max_length, shorten the rows, or set truncation_strategy: right"
+            message = f"{what}; ms-swift leaves them out"
+        else:
+            fix = "raise max_length, or shorten the rows"
+            message = f"{what}; they are cut (truncation_strategy: {strategy})"
+        return [Finding("over-max-length", "warning", _at(place, lines), message, fix, self.over, lines)]
+
+
+def histogram(lengths: Iterable[int]) -> dict[int, int]:
+    """{upper bound: rows} in powers of two; what is longer than the last bound counts there."""
+    bins: dict[int, int] = {}
+    for tokens in lengths:
+        bound = next((bound for bound in BINS if tokens <= bound), 2 ** math.ceil(math.log2(max(tokens, 1))))
+        bins[bound] = bins.get(bound, 0) + 1
+    return dict(sorted(bins.items()))
+
+
+def _at(place: str, lines: Sequence[int]) -> str:
+    return f"{place}:{lines[0]}" if lines else place
+
+
+def _shown(path: Path) -> Path:
+    """`path` as short as it can be given from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
