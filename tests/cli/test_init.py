@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from sft_kit.config.shell import read_script
+from sft_kit.msswift.install import find_installation
 from tests.cli.conftest import Run
 
+SCRIPTS = Path(__file__).parents[1] / "data" / "scripts"
 NAMED = ("--name", "Nova", "--author", "Ye Botao")
 
 
@@ -65,3 +73,124 @@ def test_what_cannot_be_written_is_said(sft_kit: Run, tmp_path: Path, arguments:
     assert said in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["there.yaml"]
     assert (tmp_path / "there.yaml").read_text(encoding="utf-8") == "model: x\n"
+
+
+# --- from a pasted command -------------------------------------------------------------------------------------------
+
+
+def test_a_pasted_command_becomes_a_config_and_what_was_changed_is_said(sft_kit: Run, tmp_path: Path) -> None:
+    pasted = "CUDA_VISIBLE_DEVICES=0 swift sft --model Qwen2.5-7B-Instruct --train_type lora --hub_token hf_abc &"
+    result = sft_kit("init", "--from-command", pasted)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.splitlines() == [
+        "wrote config.yaml from line 1, written for ms-swift 3.x (--train_type)",
+        "  2 arguments are called or written otherwise now: see the comments",
+        "  &: no part of a config (a run keeps sft-kit/train.log); write it around sft-kit train",
+        "  --hub_token ***: a secret is not written into a file: set it in the environment (HF_TOKEN or "
+        "MODELSCOPE_API_TOKEN)",
+        "check it with `sft-kit train config.yaml --dry-run`, then `sft-kit train config.yaml`",
+    ]
+    assert written(tmp_path / "config.yaml") == {
+        "model": "Qwen/Qwen2.5-7B-Instruct",
+        "tuner_type": "lora",
+        "launch": {"env": {"CUDA_VISIBLE_DEVICES": "0"}},
+    }
+    assert "hf_abc" not in (tmp_path / "config.yaml").read_text(encoding="utf-8") + result.stderr
+
+
+def test_several_commands_of_a_script_become_numbered_configs(sft_kit: Run, tmp_path: Path) -> None:
+    result = sft_kit("init", "my.yaml", "--from-command", f"@{SCRIPTS / 'v4-sweep.sh'}")
+    assert result.returncode == 0, result.stderr
+    names = ["my.yaml", "my-2.yaml", "my-3.yaml", "my-4.yaml"]
+    assert [(written(tmp_path / name)["learning_rate"], written(tmp_path / name)["lora_rank"]) for name in names] == [
+        (1e-4, 8), (1e-4, 16), (5e-5, 8), (5e-5, 16),
+    ]  # fmt: skip
+
+
+def test_a_script_on_stdin_is_read(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sft_kit", "init", "--from-command", "-"],
+        input="swift sft --system 你好\n".encode(), cwd=tmp_path, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert written(tmp_path / "config.yaml") == {"system": "你好"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said", "files"),
+    [
+        (["--from-command", "swift sft", "--like", "x", "--author-en", "y"], 2,
+         "--from-command: cannot be used with --like, --author-en", []),
+        (["--from-command", "swift rlhf --rlhf_type dpo"], 2, "is preference or reinforcement training", []),
+        (["--from-command", "swift sft --system 'x"], 2, "command:1:20: the ' opened here is never closed", []),
+        (["--from-command", "@gone.sh"], 2, "gone.sh: no such file", []),
+        (["--from-command", "swift sft --learnig_rate 1"], 2, "config.yaml:9:1: learnig_rate: ", ["config.yaml"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_become_a_config_is_said(
+    sft_kit: Run, tmp_path: Path, arguments: list[str], code: int, said: str, files: list[str]
+) -> None:
+    result = sft_kit("init", *arguments)
+    assert result.returncode == code, result.stderr
+    assert said in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == files
+
+
+def test_a_config_that_is_there_is_replaced_only_by_force(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: x\n", encoding="utf-8")
+    assert sft_kit("init", "--from-command", "swift sft --lora_rank 8").returncode == 2
+    assert written(tmp_path / "config.yaml") == {"model": "x"}
+    assert sft_kit("init", "--from-command", "swift sft --lora_rank 8", "--force").returncode == 0
+    assert written(tmp_path / "config.yaml") == {"lora_rank": 8}
+
+
+OWNER = {"model": ["Qwen/Qwen2.5-7B-Instruct"]}  # the hub needs the owner
+ROWS = '[{"instruction": "你是谁?", "input": "", "output": "我是 Nova。"}]'
+
+
+@pytest.mark.real  # argument names and model types depend on the installed ms-swift
+@pytest.mark.parametrize(
+    ("script", "differences"),
+    [("tutorial-a", [OWNER]), ("tutorial-b", [OWNER]), ("tutorial-c", [{}]), ("tutorial-d", [{}, {}])],
+)
+def test_a_tutorials_config_gives_the_command_that_was_pasted(
+    sft_kit: Run, tmp_path: Path, script: str, differences: list[dict[str, list[str]]]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for data in ("self_cognition.json", "data/train.jsonl"):
+        (tmp_path / data).write_text(ROWS if data.endswith("json") else ROWS[1:-1] + "\n", encoding="utf-8")
+    text = (SCRIPTS / f"{script}.sh").read_text(encoding="utf-8")
+    commands = [command for command in read_script(text, environ={}).commands if command.argv[1] == "sft"]
+    assert sft_kit("init", "--from-command", f"@{SCRIPTS / script}.sh").returncode == 0
+    for name, command, difference in zip(("config.yaml", "config-2.yaml"), commands, differences, strict=False):
+        dry = sft_kit("train", name, "--dry-run")
+        assert dry.returncode == 0, dry.stderr
+        (built,) = read_script(dry.stdout, environ={}).commands
+        given = flags(command.argv) | difference
+        given |= {"output_dir": None, "add_version": ["false"]}  # sft-kit makes the run's directory itself
+        if find_installation().generation == 4:
+            given["tuner_type"] = given.pop("train_type")
+            if "model_type" in given:
+                given |= {"model_type": ["qwen3"], "template": ["qwen3_thinking"]}
+        assert flags(built.argv) | {"output_dir": None} == given
+        assert built.env.items() >= command.env.items()
+        assert shlex.split(dry.stdout)[-len(built.argv) :] == list(built.argv)
+
+
+def flags(words: Sequence[str]) -> dict[str, list[Any] | None]:
+    """{flag: its words}, numbers as numbers, so that 1e-4 and 0.0001 are equal."""
+    found: dict[str, list[Any] | None] = {}
+    values: list[Any] = []
+    for word in words:
+        if word.startswith("--"):
+            found[word[2:]] = values = []
+        else:
+            values.append(_number(word))
+    return found
+
+
+def _number(word: str) -> Any:
+    try:
+        return float(word)
+    except ValueError:
+        return word

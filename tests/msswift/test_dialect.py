@@ -11,15 +11,18 @@ from sft_kit.msswift.arguments import Verb, arguments, check_value
 from sft_kit.msswift.dialect import (
     _GONE,
     _NICKNAMES,
+    _ONLY_IN_2,
     _RENAMED,
     _VALUES,
     ModelType,
     Translation,
     _model_table,
     canonical,
+    dataset_of_2,
     emit_name,
     other_names,
     removed,
+    spoken_in,
     translate,
     translate_model_type,
 )
@@ -260,3 +263,31 @@ def test_every_translated_model_type_and_template_is_registered_in_the_installed
         assert [name for name in table.became if name not in types] == []
         assert [name for name in table.templates if name not in templates] == []
         assert [name for name in table.only_in_4 if name in types] == []
+
+
+@pytest.mark.real
+def test_no_argument_that_only_2_x_has_is_in_the_installed_ms_swift() -> None:
+    assert len(_ONLY_IN_2) > 50
+    assert _ONLY_IN_2 & arguments(find_installation(), "sft").keys() == set()
+    assert [name for name in _ONLY_IN_2 if canonical(name) == name and removed(name) is None] == [
+        name for name in _ONLY_IN_2 if name in ("use_flash_attn", "do_sample")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "generation"),
+    [("sft_type", "2.x"), ("train_type", "3.x"), ("tuner_type", "4.x"), ("lora_rank", ""), ("evaluation_strategy", "")],
+)
+def test_a_name_tells_the_one_generation_that_has_it(name: str, generation: str) -> None:
+    assert spoken_in(name) == generation
+
+
+def test_data_sets_that_2_x_called_otherwise_have_their_hub_ids() -> None:
+    assert dataset_of_2("alpaca-zh") == "AI-ModelScope/alpaca-gpt4-data-zh"
+    assert dataset_of_2("AI-ModelScope/alpaca-gpt4-data-zh") is None
+
+
+def test_the_tuner_backend_of_2_x_is_peft() -> None:
+    assert translate("tuner_backend", "swift", {"tuner_backend"}) == [
+        Translation("tuner_backend", "peft", "tuner_backend swift is called peft here")
+    ]

@@ -154,6 +154,8 @@ _VALUES: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
         "truncation_strategy": {"ignore": "delete", "truncation_left": "left"},
         "infer_backend": {"AUTO": None},
         "quant_bits": {"0": None},
+        "tuner_backend": {"swift": "peft"},  # 2.x's own copy of peft's tuners
+        "save_total_limit": {"-1": None},
     }
 )
 
@@ -215,6 +217,7 @@ _GONE: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
         "save_result": ((False, True), "results are always saved, see result_path"),
         "result_dir": ((), "use result_path"),
         "show_dataset_sample": ((-1, 10), "use val_dataset_sample"),
+        "val_dataset_sample": ((-1,), "write the number of rows behind its name instead: val_dataset: [id#100]"),
         "merge_device_map": ((), "use device_map"),
         "overwrite_generation_config": ((False, True), "ms-swift took it out in 3.0"),
         "vllm_enable_lora": ((False, True), "adapters are enough"),
@@ -226,6 +229,55 @@ _GONE: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
         "quant_device_map": ((), "use device_map"),
         "to_megatron": ((False,), "use to_mcore"),
         "gguf_file": ((), "ms-swift took it out in 3.3"),
+    }
+)
+
+# Arguments of `sft` that 2.6.1 has, and no 3.x or 4.x, nor their transformers.
+_ONLY_IN_2 = frozenset(
+    (
+        "model_id_or_path", "sft_type", "additional_trainable_parameters", "template_type", "add_output_dir_suffix",
+        "dtype", "train_backend", "pp", "min_lr", "sequence_parallel", "loss_name", "dataset_seed",
+        "dataset_test_ratio", "use_loss_scale", "loss_scale_config_path", "check_dataset_strategy",
+        "streaming_val_size", "streaming_buffer_size", "quantization_bit", "hqq_dynamic_config_path",
+        "bnb_4bit_comp_dtype", "rescale_image", "lora_bias_trainable", "lora_lr_ratio", "init_lora_weights",
+        "ia3_feedforward_modules", "neftune_backend", "vit_use_gc", "batch_size", "eval_batch_size", "test_oom_error",
+        "preprocess_num_proc", "use_flash_attn", "check_model_is_latest", "gpu_memory_fraction", "device_map_config",
+        "device_max_memory", "do_sample", "self_cognition_sample", "train_dataset_mix_ratio", "train_dataset_mix_ds",
+        "only_save_model", "neftune_alpha", "deepspeed_config_path", "model_cache_dir", "lora_dropout_p",
+        "lora_target_modules", "lora_target_regex", "lora_modules_to_save", "boft_target_modules",
+        "boft_modules_to_save", "vera_target_modules", "vera_modules_to_save", "ia3_target_modules",
+        "ia3_modules_to_save", "custom_train_dataset_path", "custom_val_dataset_path", "device_map_config_path",
+        "push_hub_strategy",
+    )
+)  # fmt: skip
+_ONLY_IN = MappingProxyType({"train_type": "3.x", "lora_modules": "3.x", "tuner_type": "4.x", "eval_metric": "4.x"})
+
+# The data sets that 2.x called by names of its own (its dataset_info.json and dataset.py), and where they lie.
+_DATASETS_OF_2: Mapping[str, str] = MappingProxyType(
+    {
+        "alpaca-zh": "AI-ModelScope/alpaca-gpt4-data-zh",
+        "alpaca-en": "AI-ModelScope/alpaca-gpt4-data-en",
+        "self-cognition": "swift/self-cognition",
+        "blossom-math-zh": "AI-ModelScope/blossom-math-v2",
+        "school-math-zh": "AI-ModelScope/school_math_0.25M",
+        "code-alpaca-en": "wyj123456/code_alpaca_en",
+        "codealpaca-20k": "AI-ModelScope/CodeAlpaca-20k",
+        "leetcode-python-en": "AI-ModelScope/leetcode-solutions-python",
+        "codefuse-python-en": "codefuse-ai/CodeExercise-Python-27k",
+        "codefuse-evol-instruction-zh": "codefuse-ai/Evol-instruction-66k",
+        "advertise-gen-zh": "lvjianjin/AdvertiseGen",
+        "dureader-robust-zh": "modelscope/DuReader_robust-QG",
+        "lawyer-llama-zh": "AI-ModelScope/lawyer_llama_data",
+        "disc-law-sft-zh": "AI-ModelScope/DISC-Law-SFT",
+        "disc-med-sft-zh": "AI-ModelScope/DISC-Med-SFT",
+        "coig-cqia": "AI-ModelScope/COIG-CQIA",
+        "sharegpt-gpt4": "AI-ModelScope/sharegpt_gpt4",
+        "deepctrl-sft": "AI-ModelScope/deepctrl-sft-data",
+        "poetry-zh": "modelscope/chinese-poetry-collection",
+        "ms-agent": "iic/ms_agent",
+        "qwen2-pro-zh": "AI-ModelScope/Magpie-Qwen2-Pro-200K-Chinese",
+        "qwen2-pro-en": "AI-ModelScope/Magpie-Qwen2-Pro-200K-English",
+        "longwriter-6k": "ZhipuAI/LongWriter-6k",
     }
 )
 
@@ -270,6 +322,16 @@ def emit_name(name: str, known: Container[str], verb: Verb = "sft") -> str:
 def removed(name: str) -> str | None:
     """Why an argument is gone and what to do instead, for one that has no successor of the same meaning."""
     return _GONE[name][1] if name in _GONE else None
+
+
+def spoken_in(name: str) -> str:
+    """The one generation (`2.x`, `3.x`, `4.x`) whose `sft` has an argument of that name, or ""."""
+    return "2.x" if name in _ONLY_IN_2 else _ONLY_IN.get(name, "")
+
+
+def dataset_of_2(name: str) -> str | None:
+    """The hub id of a data set that 2.x called `name` (`alpaca-zh`), None if it is in no table."""
+    return _DATASETS_OF_2.get(name)
 
 
 def translate(key: str, value: object, known: Container[str], verb: Verb = "sft") -> list[Translation]:
