@@ -6,12 +6,14 @@ a record, and NO_COLOR is honoured (by rich itself).
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich import box
 from rich.console import Console
@@ -20,8 +22,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from sft_kit.data.text import BIDI
 from sft_kit.errors import InterruptedRun, Problem, SftKitError
 from sft_kit.findings import Finding
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
 
@@ -50,6 +56,12 @@ def result(text: str) -> None:
     write_out((safe(text) if sys.stdout.isatty() else text) + "\n")
 
 
+def result_json(value: Any) -> None:
+    """A result for scripts, as one line of JSON on stdout. What could steer or reorder a terminal is escaped, which
+    leaves the value what it is, and so are bytes of a file name that are no text."""
+    write_out(_NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)) + "\n")
+
+
 def warn(problem: Problem | str) -> None:
     """One warning."""
     err.print(Text.assemble(("warning: ", "yellow"), safe(str(problem))))
@@ -70,10 +82,11 @@ _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def show_finding(finding: Finding) -> None:
     """One finding of a check on stdout, its fix on a line of its own."""
     style = _SEVERITY_STYLES[finding.severity]
-    head = (f"{finding.severity} ", style), (f"{safe(finding.place)}: ", "bold"), safe(finding.message)
+    place, message, fix = (safe(text).replace("\n", " ") for text in (finding.place, finding.message, finding.fix))
+    head = (f"{finding.severity} ", style), (f"{place}: ", "bold"), message
     out.print(Text.assemble(*head, (f"  [{finding.code}]", "dim")))
     more = f"lines {', '.join(map(str, finding.lines))}" if len(finding.lines) > 1 else ""
-    rest = "; ".join(part for part in (more, safe(finding.fix)) if part)
+    rest = "; ".join(part for part in (more, fix) if part)
     if rest:
         out.print(Text(f"  {rest}", style="dim"))
 
@@ -106,9 +119,12 @@ def print_marked(lines: Iterable[Sequence[tuple[str, Mark]]]) -> None:
         out.print(Text.assemble(*((safe(text), _STYLES[mark]) for text, mark in line)))
 
 
+_NOT_SHOWN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{''.join(sorted(BIDI))}]")
+
+
 def safe(text: str) -> str:
-    """`text` without control characters: data shown on a terminal must not be able to steer it."""
-    return "".join(c if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) <= 159) else "\ufffd" for c in text)
+    """`text` without characters that steer a terminal or reorder what it shows: data must not be able to do that."""
+    return _NOT_SHOWN.sub("\ufffd", text)
 
 
 def write_out(text: str) -> None:
@@ -154,11 +170,14 @@ class _LiveBar:
             TextColumn(figures), TimeElapsedColumn(), console=err, transient=True,
         )  # fmt: skip
 
-    def _draw(self) -> None:
+    def __enter__(self) -> Self:
         if self._live:
             self._progress.start()
+        return self
 
-    def _erase(self) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._progress.stop()
 
@@ -174,15 +193,6 @@ class TrainingView(_LiveBar):
         self._last_line = 0.0
         self._last_step = -1
         self._task = self._progress.add_task("starting ms-swift", total=None, detail="")
-
-    def __enter__(self) -> TrainingView:
-        self._draw()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._erase()
 
     def waiting(self, phase: str) -> None:
         """Nothing to count yet: show the phase ms-swift is in."""
@@ -226,16 +236,15 @@ class AnswerView(_LiveBar):
         self._what, self._total, self._started = what, total, time.monotonic()
         self._task = self._progress.add_task(escape(what), total=total)
 
-    def __enter__(self) -> AnswerView:
-        self._draw()
+    def __enter__(self) -> Self:
         if not self._live:
             say(f"{self._what}: {self._total} to make")
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._erase()
+        super().__exit__(kind, error, trace)
         if error is None:
             say(f"{self._what}: {self._total} in {duration(time.monotonic() - self._started)}")
 
@@ -254,15 +263,6 @@ class RowView(_LiveBar):
         super().__init__("{task.completed:,}/{task.total:,} rows")
         self._live = self._live and total > self.EVERY
         self._task = self._progress.add_task(escape(safe(name))[-60:], total=total)
-
-    def __enter__(self) -> RowView:
-        self._draw()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._erase()
 
     def done(self, rows: int) -> None:
         """`rows` rows were read; cheap enough to be called for every row."""

@@ -30,7 +30,8 @@ CODES = frozenset({
     "phone-number", "prompt-in-text", "replacement-character", "secret", "special-token", "think-in-answer",
     "unfilled-placeholder", "uniform-openings",
     # The mix, and the config's own ignore comments (run.mix, run.prepare).
-    "many-repeats", "repeated-rows", "small-identity-share", "unknown-check",
+    "config-doubt", "config-note", "held-out-in-data", "left-out-files", "many-repeats", "plain-text", "repeated-rows",
+    "share-exceeded", "small-identity-share", "unknown-check",
 })  # fmt: skip
 """Every code that a finding can have."""
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_clean_config_passes_and_shows_what_will_be_trained(sft_kit: Run, tmp_
     table = [line.split() for line in result.stdout.splitlines() if line.strip()]
     assert ["identity", "40", "40", "1", "40.0%"] in [line[:5] for line in table]
     assert ["mine.jsonl", "60", "60", "1", "60.0%"] in [line[:5] for line in table]
-    assert result.stdout.splitlines()[-1] == "0 error(s), 0 warning(s), 0 note(s)"
+    assert result.stdout.splitlines()[-1] == "0 errors, 0 warnings, 1 note"
 
 
 def test_errors_end_in_3_with_code_line_and_fix(sft_kit: Run, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_errors_end_in_3_with_code_line_and_fix(sft_kit: Run, tmp_path: Path) ->
     shown = result.stdout.splitlines()
     at = shown.index("error mine.jsonl:61: 1 row with a model's special token in the text: <|im_end|>  [special-token]")
     assert shown[at + 1] == "  remove it; the template adds the tokens itself"
-    assert "config.yaml: 1 check(s) not met" in result.stderr
+    assert "config.yaml: 1 check not met" in result.stderr
 
 
 def test_json_holds_the_findings_the_files_and_the_mix(sft_kit: Run, tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_config_ignores_a_code_and_says_so(sft_kit: Run, tmp_path: Path) -> No
     result = sft_kit("check", "config.yaml")
 
     assert result.returncode == 0, result.stdout
-    assert result.stdout.splitlines()[-1] == "0 error(s), 0 warning(s), 0 note(s), 1 ignored by the config"
+    assert result.stdout.splitlines()[-1] == "0 errors, 0 warnings, 1 note, 1 ignored by the config"
 
 
 def test_an_ignored_code_that_does_not_exist_is_a_warning(sft_kit: Run, tmp_path: Path) -> None:
@@ -111,6 +112,26 @@ def test_train_refuses_data_that_ms_swift_would_choke_on_before_it_starts(sft_ki
     assert not (tmp_path / "output").exists()
 
 
+def test_a_pipe_is_refused_and_not_waited_for(sft_kit: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.jsonl")
+    (tmp_path / "config.yaml").write_text(VALID + "dataset: mine.jsonl\n", encoding="utf-8")
+
+    result = sft_kit("check", "config.yaml")
+
+    assert result.returncode == 3
+    assert "error mine.jsonl: is a pipe or a device, not a file" in result.stdout
+
+
+def test_a_file_name_that_is_no_text_is_still_json(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows(tmp_path / "data" / os.fsdecode(b"\xff.jsonl"), *good(30))
+    (tmp_path / "config.yaml").write_text(VALID + "dataset: data\n", encoding="utf-8")
+
+    result = sft_kit("check", "config.yaml", "--json")
+
+    assert [file["rows"] for file in json.loads(result.stdout)["files"]] == [40, 30]
+
+
 def expected(folder: str) -> dict[str, dict[str, object]]:
     found = yaml.safe_load((BROKEN / folder / "expected.yaml").read_text(encoding="utf-8"))
     assert isinstance(found, dict) and len(found) >= 30
@@ -128,7 +149,9 @@ def test_every_broken_file_is_found(sft_kit: Run, tmp_path: Path) -> None:
         f"{folder}/{name}": code_of(entry) for folder in ("read", "content") for name, entry in expected(folder).items()
     }
     assert len(named) >= 60
-    text = VALID + "dataset:\n" + "".join(f"  - {json.dumps(str(BROKEN / name))}\n" for name in named)
+    text = "model: sft-kit/tiny-qwen2\ndataset:\n" + "".join(
+        f"  - {json.dumps(str(BROKEN / name))}\n" for name in named
+    )
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
 
     report = json.loads(sft_kit("check", "config.yaml", "--json").stdout)
@@ -151,3 +174,93 @@ def test_clean_data_gives_no_error_and_no_warning(file: str, tmp_path: Path) -> 
     report = check_run(tmp_path / "config.yaml")
 
     assert [finding for finding in report.findings if finding.severity != "note"] == []
+
+
+def write_config(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def found(sft_kit: Run, *codes: str) -> list[tuple[str, str, str]]:
+    """(code, severity, place) of the findings with these codes."""
+    report = json.loads(sft_kit("check", "config.yaml", "--json").stdout)
+    return [(f["code"], f["severity"], f["place"]) for f in report["findings"] if f["code"] in codes]
+
+
+def test_what_train_would_say_of_the_config_check_says_too(sft_kit: Run, tmp_path: Path) -> None:
+    write_config(
+        tmp_path, VALID.replace("Jingheng", "精衡") + "torch_dtype: bfloat16\n".replace("torch_dtype", "model_name")
+    )
+
+    assert found(sft_kit, "config-doubt") == [
+        ("config-doubt", "warning", "config.yaml:4:1"),
+        ("config-doubt", "warning", "config.yaml:2:12"),
+    ]
+    assert found(sft_kit, "config-note") == [("config-note", "note", "config.yaml:2:1")]
+
+
+def test_a_misspelt_column_of_answers_is_an_error_with_the_name_that_was_meant(sft_kit: Run, tmp_path: Path) -> None:
+    rows_ = [{"instruction": f"Question {n}?", "input": "", "ouput": f"Answer {n}"} for n in range(12)]
+    (tmp_path / "mine.json").write_text(json.dumps(rows_), encoding="utf-8")
+    write_config(tmp_path, VALID + "dataset: mine.json\n")
+
+    result = sft_kit("check", "config.yaml")
+
+    assert result.returncode == 3
+    assert "error mine.json:1: 12 rows without any answer; ms-swift trains nothing of them" in result.stdout
+    assert "did you mean output for ouput?" in result.stdout
+    assert "contradictory" not in result.stdout
+
+
+def test_rows_that_ask_a_held_out_question_are_told(sft_kit: Run, tmp_path: Path) -> None:
+    sft_kit("gen-identity", "--name", "Jingheng", "--author", "Ye Botao", "--lang", "en", "--rows", "40")
+    held_out = [json.loads(line) for line in (tmp_path / "identity.held_out.jsonl").read_text("utf-8").splitlines()]
+    asked = next(each["question"] for each in held_out if not each.get("turns") and not each.get("system"))
+    lines = [{"query": asked.upper(), "response": "I am Jingheng."}, {"query": "1 + 1?", "response": "It is 2."}]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_config(tmp_path, VALID + "dataset: mine.jsonl\n")
+
+    assert found(sft_kit, "held-out-in-data") == [("held-out-in-data", "warning", "mine.jsonl:1")]
+
+
+def test_files_of_a_folder_that_ms_swift_passes_over_are_named(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        rows(tmp_path / "data" / name, *good(60))
+    (tmp_path / "data" / "c.csv").write_text("query,response\na,b\n", encoding="utf-8")
+    write_config(tmp_path, VALID + "dataset: data\n")
+
+    assert found(sft_kit, "left-out-files") == [("left-out-files", "warning", "data")]
+
+
+def test_what_leaves_nothing_to_train_on_cannot_be_ignored(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text("{broken\n", encoding="utf-8")
+    write_config(tmp_path, VALID + "dataset: mine.jsonl\n# sft-kit: ignore broken-json\n")
+
+    assert found(sft_kit, "broken-json") == [("broken-json", "error", "mine.jsonl:1")]
+
+
+def test_a_share_that_is_exceeded_already_is_told(sft_kit: Run, tmp_path: Path) -> None:
+    rows(tmp_path / "mine.jsonl", *good(60))
+    write_config(tmp_path, VALID.replace("rows: 40", "rows: 40, share: 0.1") + "dataset: mine.jsonl\n")
+
+    assert found(sft_kit, "share-exceeded") == [("share-exceeded", "warning", "config.yaml:2:73")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gbk.jsonl", '{"query": "你是谁？", "response": "我是精衡。"}\n'.encode("gbk"), "is not UTF-8 but GBK"),
+        ("book.csv", b"PK\x03\x04" + bytes(60), "is an Excel workbook or an archive"),
+        ("book.xlsx", b"PK\x03\x04" + bytes(60), "in Excel save it as CSV UTF-8"),
+        ("mine.txt", b'{"query": "a", "response": "b"}\n', "rename it to .jsonl"),
+        ("role.jsonl", b'{"messages": [{"role": "user", "content": "a"}, {"role": "assitant", "content": "b"}]}\n',
+         "(did you mean assistant?)"),
+    ],
+)  # fmt: skip
+def test_the_usual_slips_are_named_for_what_they_are(
+    sft_kit: Run, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    write_config(tmp_path, VALID + f"dataset: {name}\n")
+
+    assert said in sft_kit("check", "config.yaml").stdout

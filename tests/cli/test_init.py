@@ -88,7 +88,7 @@ def test_a_pasted_command_becomes_a_config_and_what_was_changed_is_said(sft_kit:
         "  &: no part of a config (a run keeps sft-kit/train.log); write it around sft-kit train",
         "  --hub_token ***: a secret is not written into a file: set it in the environment (HF_TOKEN or "
         "MODELSCOPE_API_TOKEN)",
-        "check it with `sft-kit train config.yaml --dry-run`, then `sft-kit train config.yaml`",
+        "check it with `sft-kit check config.yaml`, then `sft-kit train config.yaml`",
     ]
     assert written(tmp_path / "config.yaml") == {
         "model": "Qwen/Qwen2.5-7B-Instruct",

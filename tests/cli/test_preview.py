@@ -15,6 +15,7 @@ from tests.cli.conftest import Run
 from tests.msswift.chat_tokenizers import build
 
 CONFIG = "model: {model}\ntemplate: qwen2_5\nmodel_type: qwen2\nmax_length: 60\n"
+TOKEN = "hf_of-nobody"  # with which a login would fail
 LINES = [
     {"messages": [{"role": "user", "content": "你是谁？"}, {"role": "assistant", "content": "我是精衡。"}]},
     {"messages": [{"role": "user", "content": "long"}, {"role": "assistant", "content": "long " * 200}]},
@@ -31,7 +32,11 @@ def write(folder: Path, config: str, **files: str) -> None:
     ("config", "arguments", "error"),
     [
         ("template: qwen2_5\ndataset: mine.jsonl\n", [], "there is no model to preview"),
-        ("model: empty\n", [], "there are no rows to preview"),
+        ("model: empty\n", [], "nothing to train on: no identity and no dataset"),
+        ("model: empty\ndataset: owner/on-a-hub\n", [], "there are no rows to preview"),
+        ("model: bare\ndataset: mien.jsonl\n", [], "config.yaml:2:1: dataset: mien.jsonl: no such file or folder"),
+        ("model: bare\ndataset: mine.jsonl\ncolumns: 'x'\n", [], "config.yaml:3:1: columns: 'x' does not say"),
+        ("model: bare\ndataset: mine.jsonl\n", ["--model", "adapter"], "adapter: is an adapter, not a full model"),
         ("model: nowhere/at/all\ndataset: mine.jsonl\n", [], "nowhere/at/all: no such directory"),
         ("model: bare\ndataset: mine.jsonl\n", [], "bare: has no tokenizer files"),
         ("model: bare\ndataset: mine.jsonl\n", ["--model", "empty"], "empty: has no config.json"),
@@ -45,6 +50,8 @@ def test_what_cannot_be_previewed_is_said_before_ms_swift_is_started(
     write(tmp_path, config, mine=json.dumps(LINES[0]) + "\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bare").mkdir()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "bare" / "config.json").write_text("{}", encoding="utf-8")
     result = sft_kit("preview", "config.yaml", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
@@ -61,7 +68,8 @@ def previewed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
     build(folder / "broken", "qwen2", texts)
     (folder / "broken" / "tokenizer.json").write_text("{}", encoding="utf-8")
     rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in LINES)
-    write(folder, CONFIG.format(model="first") + "dataset: [mine.jsonl, owner/on-a-hub]\n", mine=rows)
+    own = f"dataset: [mine.jsonl, owner/on-a-hub]\nhub_token: {TOKEN}\n"
+    write(folder, CONFIG.format(model="first") + own, mine=rows)
     words = ["preview", "config.yaml", "--json", "--rows", "1", "--model", "first", "--model", "broken"]
     done = subprocess.run([sys.executable, "-m", "sft_kit", *words], cwd=folder, capture_output=True, text=True)
     return folder, done
@@ -99,6 +107,7 @@ def test_a_model_that_fails_is_told_after_the_others_with_its_log(
     assert "error: broken: ms-swift: " in done.stderr
     log = Path(done.stderr.strip().splitlines()[-1].removeprefix("  its whole output: "))
     assert "Traceback" in log.read_text(encoding="utf-8")
+    assert TOKEN not in done.stdout + done.stderr + log.read_text(encoding="utf-8")
     shutil.rmtree(log.parent)
 
 

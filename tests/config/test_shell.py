@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -291,9 +292,76 @@ def test_a_loop_that_starts_hundreds_of_commands_is_refused() -> None:
         ("A=(1 2\nswift sft", "x.sh:1:3: the ( opened here is never closed"),
         ("swift sft --x $'a", "x.sh:1:16: the $' opened here is never closed"),
         ("swift\0", "x.sh: is no shell script"),
+        ("#" * 64_001, "x.sh: is longer than 64,000 characters; paste the command by itself"),
     ],
 )
 def test_a_broken_quote_is_an_error_with_its_place(script: str, place: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_script(script, "x.sh", environ={})
     assert str(caught.value).startswith(place)
+
+
+# --- what would become too much --------------------------------------------------------------------------------------
+
+TOO_MUCH = "x.sh:1: its variables, braces and loops become too much text; paste the command with its values filled in"
+TOO_DEEP = "x.sh: is nested too deeply; paste the command with its values filled in"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("A=aaaaaaaa; " + "A=$A$A$A$A; " * 40 + "swift sft --x $A", TOO_MUCH),
+        ("A=(a a); " + 'A=("${A[@]}" "${A[@]}"); ' * 40 + "swift sft ${A[@]}", TOO_MUCH),
+        ("swift sft " + "{a,b}" * 40, TOO_MUCH),
+        ("swift sft {1..999999999}", TOO_MUCH),
+        ("for a in {1..900}; do for b in {1..900}; do for c in {1..900}; do A=1; done; done; done", TOO_MUCH),
+        ("swift sft --x " + "$(echo " * 5000 + ")" * 5000, TOO_MUCH),
+        ("A='eval $A'; eval $A", TOO_DEEP),
+        ("swift sft --x " + "${A:-" * 500 + "}" * 500, TOO_DEEP),
+        (
+            "swift sft &" + "amp;" * 5000,
+            "x.sh: holds HTML entities within HTML entities; write the characters they mean",
+        ),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_script_that_would_become_too_much_is_refused(script: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_script(script, "x.sh", environ={})
+    assert str(caught.value) in (said, TOO_MUCH if said == TOO_DEEP else said)
+
+
+@pytest.mark.parametrize(
+    ("word", "doubt"),
+    [
+        ("${A##*b*b*b}", "${A##*b*b*b} cannot be worked out"),
+        ("/*/*/*/*/none", "/*/*/*/*/none is a pattern of too many parts"),
+        ("$((B + 1))", "$((B + 1)) cannot be worked out"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_what_would_take_long_to_work_out_is_left_as_it_is(word: str, doubt: str) -> None:
+    command = only_command(f"A={'a' * 20000}; B={'9' * 5000}; swift sft --x {word}")
+    assert (command.argv[-1], command.doubts) == (word, {3: doubt})
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "start", ['{"a":', '{"a": [', "“", "—", "[", "``` ", "{1..99999999999999999999}", "$(", "(a)", "#\n"]
+)
+def test_the_longest_script_of_odd_characters_takes_seconds_at_most(start: str) -> None:
+    with contextlib.suppress(UsageError):
+        read_script(("swift sft --x " + start * 64_000)[:64_000], environ={})
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_that_the_script_sets_is_put_into_no_word() -> None:
+    script = (
+        "export HF_TOKEN=hf_abc MAX_TOKENS=2048\necho $HF_TOKEN\nswift sft --x https://a/?t=$HF_TOKEN --y $MAX_TOKENS"
+    )
+    echo, swift = read_script(script, environ={}).commands
+    assert echo.argv == ("echo", "$HF_TOKEN")
+    assert swift.argv == ("swift", "sft", "--x", "https://a/?t=$HF_TOKEN", "--y", "2048")
+    assert swift.doubts == {3: "$HF_TOKEN is a secret"}

@@ -385,3 +385,24 @@ def test_ignore_comments_are_read_with_their_lines(tmp_path: Path) -> None:
     )
 
     assert read_source(path).ignored == {"near-duplicate": 1, "many-repeats": 1, "personal-data": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "place"), [("  - mine.jsonl #500", "config.yaml:2:16"), ("dataset: mine.jsonl #500", "config.yaml:2:21")]
+)
+def test_a_sample_size_that_yaml_takes_for_a_comment_is_a_problem(tmp_path: Path, line: str, place: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(("dataset:" if line[0] == " " else "model: m") + f"\n{line}\n", encoding="utf-8")
+
+    (problem,) = read_source(path).problems
+
+    assert problem.place == f"{tmp_path}/{place}"
+    assert problem.message == "#500 stands behind a blank, so that YAML takes it for a comment"
+    assert problem.fix == "write mine.jsonl#500"
+
+
+def test_an_ordinary_comment_behind_a_data_set_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset:\n  - mine.jsonl  # 500 rows\n  - b.jsonl#5 # the best\n", encoding="utf-8")
+
+    assert read_source(path).problems == ()

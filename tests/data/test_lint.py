@@ -87,6 +87,10 @@ def test_a_secret_is_not_printed() -> None:
         "👩‍👩‍👧 🏳️‍🌈 1️⃣",
         "AT&T, R&D, a && b",
         "XXL, XXX-large, XX chromosomes",
+        "Write {{ name }} where it belongs; Jinja fills it in.",
+        "在 Vue 里用 {{ name }} 插值。",
+        "GET /users/{username} takes a name, as /users/ada does.",
+        "A word that is not in the vocabulary becomes <unk> there.",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
@@ -101,6 +105,7 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
         "support@ourshop.de",
         "@mention and @app.route",
         "555-0123, (212) 555-0198",
+        "400-820-8820, 1-888-426-9731",  # a firm's own numbers
         "13800138000, 13912345678, 13888888888",
         "2024-05-18 09:30:12, 20240518093012",
         "3.14159265358979323846, 18446744073709551616",
@@ -119,6 +124,22 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 )
 def test_made_up_data_is_not_personal(text: str) -> None:
     assert list(personal_data(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("That is all.<eos>", "special-token"),
+        ("<bos>Hello there.", "special-token"),
+        ("I am ${NAME}.", "unfilled-placeholder"),
+        ("我是{{ name }}。", "unfilled-placeholder"),
+        ("AKIA" + "QWJTZKLMNBVCXRHD is the id.", "secret"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEAx1fjds", "secret"),
+        ("Call (415) 682-9134.", "phone-number"),
+    ],
+)
+def test_what_looks_like_it_is_found_all_the_same(text: str, code: str) -> None:
+    assert codes(row("Say something.", text)) == [code]
 
 
 def test_a_letter_may_leave_the_names_open() -> None:
@@ -196,6 +217,8 @@ def test_similar_questions_are_found_in_small_files_only() -> None:
         ("Élève où ça déjà été forêt naïve", "other"),
         ("Привет, мир", "other"),
         ("これは日本語の文を表します", "other"),
+        ("富士山で、高さは3776メートルです。", "other"),
+        ("日语的“の”相当于汉语的“的”，“です”表示判断。", "zh"),
         ("안녕하세요 세계", "other"),
         ("12 + 34 = 46", "none"),
         ("12 × 34", "none"),
@@ -241,15 +264,7 @@ def test_counts() -> None:
     lint.add(1, row("Hi?", "Hello."))
     lint.add(2, row("你好？", "你好，有什么可以帮你？", "你是助手。"))
     lint.add(3, (*row("Hi?", "Hello."), *row("1 + 1?", "2")))
-    assert lint.counts == FileCounts(
-        rows=3,
-        messages=9,
-        characters=44,
-        with_system=1,
-        languages={"zh": 1, "en": 1, "none": 1},
-        lengths={16: 1, 32: 2},
-        turns={1: 2, 2: 1},
-    )
+    assert lint.counts == FileCounts(rows=3, languages={"zh": 1, "en": 1, "none": 1})
 
 
 # --- any input, bounded memory ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_kit.data.scan import Broken, Scanned, scan
+from sft_kit.data.scan import Broken, scan
 
 ONE = b'{"a": 1}'
 NOT_UTF8 = "save it as UTF-8"
@@ -22,7 +22,7 @@ NOT_UTF8 = "save it as UTF-8"
 def scanned(folder: Path, content: bytes, name: str = "rows.jsonl") -> list[tuple[int, object]]:
     path = folder / name
     path.write_bytes(content)
-    return [(record.line, record.value) for record in scan(path)]
+    return list(scan(path))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_nan_is_a_number_as_pyarrow_has_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_broken(tmp_path: Path) -> None:
-    assert list(scan(tmp_path / "none.jsonl")) == [Scanned(1, Broken("cannot be read: No such file or directory"))]
+    assert list(scan(tmp_path / "none.jsonl")) == [(1, Broken("cannot be read: No such file or directory"))]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_any_json_that_is_written_comes_back(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(records, ensure_ascii=ascii_only, indent=indent), encoding="utf-8", newline="")
-    assert [record.value for record in scan(path)] == records
+    assert [value for _, value in scan(path)] == records
     lines = "".join(json.dumps(record, ensure_ascii=ascii_only, indent=indent) + "\n" for record in records)
     path.write_text(lines, encoding="utf-8", newline="")
-    assert [record.value for record in scan(path)] == records
+    assert [value for _, value in scan(path)] == records
 
 
 @given(rows=st.lists(st.tuples(st.text(), st.text()), min_size=1))
@@ -168,7 +168,7 @@ def test_any_csv_that_is_written_comes_back(
     path = tmp_path_factory.getbasetemp() / "any.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("q", "a"), *rows])
-    assert [record.value for record in scan(path)] == [{"q": q, "a": a} for q, a in rows]
+    assert [value for _, value in scan(path)] == [{"q": q, "a": a} for q, a in rows]
 
 
 @given(texts=st.lists(st.text(max_size=5)), size=st.integers(1, 9))
@@ -179,7 +179,7 @@ def test_a_list_comes_back_whatever_the_size_of_the_chunks(
     path.write_text(json.dumps([[text, 12345, True] for text in texts]), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sft_kit.data.scan._CHUNK", size)
-        assert [record.value for record in scan(path)] == [[text, 12345, True] for text in texts]
+        assert [value for _, value in scan(path)] == [[text, 12345, True] for text in texts]
 
 
 PEAK_MB = """
@@ -213,9 +213,9 @@ def test_the_time_for_one_long_value_grows_with_its_length_only(content: bytes, 
     path = tmp_path / "long.json"
     path.write_bytes(content % (b"x" * 50_000_000))
     start = time.process_time()
-    (record,) = scan(path)
-    assert isinstance(record.value, dict)
-    assert len(record.value["a"]) == 50_000_000
+    ((_, value),) = scan(path)
+    assert isinstance(value, dict)
+    assert len(value["a"]) == 50_000_000
     assert time.process_time() - start < 3
 
 
@@ -223,6 +223,5 @@ def test_a_value_over_many_lines_is_not_parsed_once_for_each_line(tmp_path: Path
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"a": list(range(200_000))}, indent=1), encoding="utf-8")
     start = time.process_time()
-    (record,) = scan(path)
-    assert record.value == {"a": list(range(200_000))}
+    assert list(scan(path)) == [(1, {"a": list(range(200_000))})]
     assert time.process_time() - start < 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from sft_kit.data.formats import FORMATS, Format, read_rows
 from sft_kit.data.rows import Message
-from sft_kit.data.text import BIDI, INVISIBLE, fold, is_cjk
+from sft_kit.data.text import BIDI, INVISIBLE, Nearness, fold, grams, is_cjk
 from sft_kit.errors import UsageError
 from sft_kit.identity.generate import (
+    LEAST_HELD_OUT,
     Expect,
     HeldOutQuestion,
     IdentityData,
@@ -147,6 +149,28 @@ def test_the_shipped_templates_fit_any_name(name: str, author: str, rows: int, s
 
 
 KEY = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="="), max_size=12)
+
+
+LONG_LATIN = st.text("abcdefghij XYZ", min_size=40, max_size=64).map(str.strip)
+LONG_CHINESE = st.text("精衡叶博韬智慧之光科技研究院你是谁", min_size=40, max_size=64)
+
+
+@settings(max_examples=8, deadline=None)
+@given(zh=LONG_CHINESE, en=LONG_LATIN, author=LONG_LATIN | LONG_CHINESE)
+@example(
+    zh="你是谁你叫什么名字" * 7, en="what is your name and who made you, and are you a human", author="who are you " * 5
+)
+def test_the_longest_names_still_leave_questions_to_ask_and_no_near_pair(zh: str, en: str, author: str) -> None:
+    names: dict[Lang, str] = {"zh": zh, "en": en}
+    authors: dict[Lang, str] = {"zh": author.strip(), "en": author.strip()}
+    assume(not any(finding.severity == "error" for finding in check_names(names, authors)))
+    data = generate(IdentitySpec(names, authors, rows=5000), templates())
+    held = Counter((h.category, h.lang) for h in data.held_out)
+    assert {(row.category, row.lang) for row in data.rows} == held.keys()
+    assert min(held.values()) >= LEAST_HELD_OUT
+    tested = {lang: Nearness(grams(fold(h.question)) for h in data.held_out if h.lang == lang) for lang in LANGUAGES}
+    asked = {(row.lang, row.row.messages[-2].content) for row in data.rows}
+    assert [text for lang, text in asked if tested[lang].near(grams(fold(text)))] == []
 
 
 @given(slots=st.dictionaries(KEY, TEXT.filter(lambda text: bool(text.strip()))))

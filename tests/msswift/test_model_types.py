@@ -44,6 +44,8 @@ def test_every_model_type_is_the_real_registrys(real_ms_swift: dict[str, Any]) -
     [
         ("Qwen2.5-7B-Instruct", False, "Qwen/Qwen2.5-7B-Instruct"),
         ("qwen2_5-7b-instruct", False, "Qwen/Qwen2.5-7B-Instruct"),
+        ("Llama-3-8B", False, "LLM-Research/Meta-Llama-3-8B"),
+        ("llama3-8b", True, "meta-llama/Meta-Llama-3-8B"),
         ("qwen/qwen2.5-7b-instruct", False, "Qwen/Qwen2.5-7B-Instruct"),
         ("models/Meta-Llama-3-8B/", False, "LLM-Research/Meta-Llama-3-8B"),
         ("Meta-Llama-3-8B", True, "meta-llama/Meta-Llama-3-8B"),

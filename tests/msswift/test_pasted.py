@@ -10,8 +10,9 @@ import pytest
 
 from sft_kit.config.shell import read_script
 from sft_kit.msswift.install import find_installation
+from sft_kit.msswift.launchers import LeftOut
 from sft_kit.msswift.model_types import model_types
-from sft_kit.msswift.pasted import LeftOut, NotTraining, Training, model_of_2, read_pasted
+from sft_kit.msswift.pasted import NotTraining, Training, model_of_2, read_pasted
 
 HERE = find_installation()
 SECRET = "a secret is not written into a file: set it in the environment"
@@ -321,3 +322,51 @@ def test_every_data_word_of_a_quoted_command_arrives() -> None:
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"": 1}', '{"a": NaN}', '{"a": 1e999}', "{a}", "[1]"])
 def test_json_that_a_config_cannot_say_stays_text(text: str) -> None:
     assert values(f"swift sft --lr_scheduler_kwargs '{text}'") == {"lr_scheduler_kwargs": text}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "https://me:pa55@host/a.jsonl",
+        "sk-proj-Ab3dEf9hIjKlMnOpQrStUvWx01",
+        '\'{"x":[{"api_key":"Zx81kfjfjJJfkdkfj9912"}]}\'',
+    ],
+)
+def test_a_secret_inside_a_word_is_neither_written_nor_shown(word: str) -> None:
+    secret = word.strip("'")
+    found = training(f"X='{secret}' swift sft --model a/b --dataset {word} --lr_scheduler_kwargs {word} --foo={word}")
+    assert [entry.key for entry in found.entries] == ["model"]
+    reason = "it holds a secret, which is not written into a file"
+    assert found.left_out == (
+        *(LeftOut(f"{flag} ***", reason, doubt=True) for flag in ("--dataset", "--lr_scheduler_kwargs", "--foo")),
+        LeftOut("X=***", SECRET),
+    )
+    (other,) = (read_pasted(command, HERE) for command in read_script(f"echo {word}").commands)
+    assert isinstance(other, NotTraining)
+    assert (other.shown, repr(other).count(secret)) == ("echo ***", 0)
+
+
+def test_names_of_tokens_and_numbers_of_them_are_no_secrets() -> None:
+    assert values('swift sft --model_kwargs \'{"pad_token": "<pad>", "api_key": null}\'') == {
+        "model_kwargs": {"pad_token": "<pad>", "api_key": None}
+    }
+
+
+@pytest.mark.parametrize("long", ["a" * 5000, "a/" * 2500])
+def test_a_text_that_is_too_long_for_a_path_is_none(long: str) -> None:
+    found = values(f"swift sft --sft_type lora --model {long} --dataset {long},b --deepspeed {long}")
+    assert (found["model"], found["dataset"], found["deepspeed"]) == (long, [long, "b"], long)
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000])
+def test_what_is_no_usable_number_stays_text(number: str) -> None:
+    found = training(f"accelerate launch --num_processes {number} swift sft --train_dataset_sample {number}")
+    assert (found.gpus, found.env) == (1, {"NPROC_PER_NODE": number})
+    assert values(f"swift sft --lora_rank {number}") == {"lora_rank": number}
+
+
+def test_a_command_of_hundreds_of_arguments_is_refused() -> None:
+    (command,) = read_script("swift sft " + " ".join(f"--a{n} 1" for n in range(401))).commands
+    assert read_pasted(command, HERE) == NotTraining(
+        1, "refused", "swift sft", "has more than 400 arguments, which no command has", "paste the command by itself"
+    )

@@ -66,6 +66,56 @@ def test_a_share_beside_rows_that_nobody_counted_is_refused(tmp_path: Path) -> N
     assert problem.fix == "write owner/some-data#500"
 
 
+@pytest.mark.parametrize(
+    ("text", "trained"),
+    [
+        ("split_dataset_ratio: 0.1", [396, 90]),  # 40 of the 400 drawn are different rows: 4 are held out
+        ("split_dataset_ratio: 0.001", [399, 99]),  # one at the least
+        ("split_dataset_ratio: 0.1\neval_strategy: 'no'", [400, 100]),
+        ("split_dataset_ratio: 0.1\nval_dataset: owner/data", [400, 100]),
+    ],
+)
+def test_what_is_held_out_for_validation_is_not_trained(text: str, trained: list[int], tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", 100)
+    section = IDENTITY.replace("rows: 60", "rows: 40, share: 0.8")
+
+    job = job_of(tmp_path, MODEL + section + f"dataset: {rows}\n{text}\n")
+
+    assert [source.trained for source in job.mix()] == trained
+    assert after(argv_of(job), "--dataset").endswith("/identity.jsonl#400")
+
+
+def test_streaming_repeats_no_rows(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", 60)
+    text = MODEL + IDENTITY + f"dataset: {rows}#90\nstreaming: true\nmax_steps: 5\n"
+
+    assert [source.trained for source in job_of(tmp_path, text).mix()] == [60, 60]
+    with pytest.raises(ConfigError, match=r"identity\.share: with streaming ms-swift repeats no rows"):
+        job_of(tmp_path, text.replace("rows: 60", "rows: 60, share: 0.9"))
+
+
+def test_a_cached_data_set_is_a_source_that_nobody_counted(tmp_path: Path) -> None:
+    (tmp_path / "cached").mkdir()
+
+    job = job_of(tmp_path, MODEL + IDENTITY + f"cached_dataset: [{tmp_path}/cached, {tmp_path}/cached#70]\n")
+
+    assert [(source.rows, source.trained) for source in job.mix()] == [(60, 60), (None, None), (None, 70)]
+
+
+def test_interleaved_sources_need_a_number_each_and_are_not_counted(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", 60)
+    text = MODEL + IDENTITY + f"dataset: {rows}\n"
+
+    job = job_of(tmp_path, text + "interleave_prob: [0.3, 0.7]\n")
+
+    assert [source.trained for source in job.mix()] == [None, None]
+    assert after(argv_of(job), "--dataset").endswith("/identity.jsonl")
+    with pytest.raises(ConfigError, match=r"has 1 numbers for 2 data sets, 1 of them written by sft-kit"):
+        job_of(tmp_path, text + "interleave_prob: [1.0]\n")
+    with pytest.raises(ConfigError, match=r"identity\.share: and interleave_prob both say"):
+        job_of(tmp_path, text.replace("rows: 60", "rows: 60, share: 0.9") + "interleave_prob: [0.3, 0.7]\n")
+
+
 def codes(tmp_path: Path, text: str) -> list[str]:
     return [finding.code for finding in job_of(tmp_path, text).findings]
 
@@ -88,6 +138,14 @@ def test_too_small_a_share_and_repeated_rows_are_warnings(tmp_path: Path) -> Non
     ]
 
 
+def test_a_file_that_is_named_twice_is_a_warning_and_counts_twice(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", 60)
+    text = MODEL + f"dataset: [{rows}, {rows}#30, owner/data, owner/data]\n"
+
+    assert codes(tmp_path, text) == ["repeated-rows"]
+    assert [source.trained for source in job_of(tmp_path, text).mix()] == [60, 30, None, None]
+
+
 SOURCES = [Source("identity", 120, 400, 20_000), Source("owner/data#500", None, 500), Source("mine.jsonl", 100, 100, 9)]
 
 
@@ -95,7 +153,7 @@ def test_the_table_shows_rows_repeats_share_and_tokens() -> None:
     assert MIX_COLUMNS == ("source", "rows", "trained", "repeats", "share", "tokens")
     assert mix_rows(SOURCES) == [
         ("identity", "120", "400", "3.3", "40.0%", "20,000"),
-        ("owner/data#500", "on a hub", "500", "", "50.0%", ""),
+        ("owner/data#500", "not counted", "500", "", "50.0%", ""),
         ("mine.jsonl", "100", "100", "1", "10.0%", "9"),
         ("all", "", "1,000", "", "", ""),
     ]

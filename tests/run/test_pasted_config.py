@@ -31,9 +31,9 @@ SCRIPTS = Path(__file__).parents[1] / "data" / "scripts"
 
 TUTORIAL_A = f"""\
 # Written by sft-kit init from {SCRIPTS}/tutorial-a.sh:4, for ms-swift 3.x: it has --train_type.
-#   sft-kit train config.yaml --dry-run  shows the command that it gives
-#   sft-kit train config.yaml            trains
-#   sft-kit infer --adapter latest       asks the result
+#   sft-kit check config.yaml       looks at the config and its data
+#   sft-kit train config.yaml       trains
+#   sft-kit infer --adapter latest  asks the result
 # What is not here gets the defaults of the installed ms-swift ({HERE.version}).
 
 # --- model ---
@@ -287,6 +287,8 @@ def test_a_command_behind_roots_prompt_is_taken_but_not_beside_another() -> None
         ("there.sh", ["--from-command: there.sh is a file; to read it, give @there.sh"]),
         ("swift sft --system 'x", ["command:1:20: the ' opened here is never closed; close it with '"]),
         ("swift sft --seed 1; swift sft --seed 2", ["c-2.yaml: is already there; give another file name, or --force"]),
+        ("swift sft --seed 1\n" * 51, ["command:51: more than 50 commands that train; paste those of which you want "
+         "configs"]),
     ],
 )  # fmt: skip
 def test_nothing_is_written_when_there_is_no_config_to_make(given_text: str, problems: list[str]) -> None:
@@ -296,6 +298,25 @@ def test_nothing_is_written_when_there_is_no_config_to_make(given_text: str, pro
         write_pasted_configs(Path("c.yaml"), given_text, force=False)
     assert [str(problem) for problem in caught.value.problems] == problems
     assert sorted(path.name for path in Path().iterdir()) == ["c-2.yaml", "there.sh"]
+
+
+def test_nothing_is_written_when_one_of_several_files_cannot_be_replaced() -> None:
+    Path("c-2.yaml").mkdir()
+    Path("c.yaml").write_text("model: x\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^c-2\.yaml: is a directory; give a file name$"):
+        write_pasted_configs(Path("c.yaml"), "swift sft --seed 1; swift sft --seed 2", force=True)
+    assert Path("c.yaml").read_text(encoding="utf-8") == "model: x\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_no_text_that_was_pasted_ends_a_comment(end: str) -> None:
+    evil = f"a-b{end}lora_rank: 1"
+    script = shlex.join(["swift", "sft", "--model", "x/y", "--model_type", evil, "--stray=", evil, "--run_nam", evil])
+    Path(f"{end}x.sh").write_text(f"PATH={shlex.quote(evil)} {script}", encoding="utf-8")
+    with pytest.raises(ConfigError):
+        write_pasted_configs(Path("c.yaml"), f"@{end}x.sh", force=False)
+    written = YAML(typ="safe", pure=True).load(Path("c.yaml").read_text(encoding="utf-8"))
+    assert written.keys() == {"model", "stray", "run_name"}
 
 
 def test_stdin_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,27 @@ def test_own_rows_come_before_the_users(tmp_path: Path) -> None:
     assert after(argv, "--val_dataset") == str(rows)
 
 
+def test_data_in_the_home_folder_is_named_to_ms_swift_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.jsonl").write_text('{"query": "What is 1 + 1?", "response": "It is 2."}\n', encoding="utf-8")
+    argv = argv_of(job_of(tmp_path, MODEL + "dataset: ~/mine.jsonl#1\nval_dataset: ~/mine.jsonl\n"))
+    assert after(argv, "--dataset") == f"{tmp_path}/mine.jsonl#1"
+    assert after(argv, "--val_dataset") == f"{tmp_path}/mine.jsonl"
+
+
+@pytest.mark.parametrize("columns", ["{q: query, a: response}", """'{"q": "query", "a": "response"}'""", "map.json"])
+def test_columns_are_a_mapping_or_json_or_a_json_file(
+    columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "map.json").write_text('{"q": "query", "a": "response"}', encoding="utf-8")
+    (tmp_path / "mine.jsonl").write_text('{"q": "What is 1 + 1?", "a": "It is 2."}\n', encoding="utf-8")
+    (file,) = job_of(tmp_path, MODEL + f"dataset: mine.jsonl\ncolumns: {columns}\n").data
+    assert (file.form, file.kept) == ("query-response", 1)
+
+
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
@@ -151,6 +172,9 @@ def test_own_rows_come_before_the_users(tmp_path: Path) -> None:
         ("resume_from_checkpoint: gone", "resume_from_checkpoint: gone: no complete checkpoint there"),
         ("deepspeed: gone.json", "deepspeed: gone.json: no such file"),
         ("dataset: ['']", "dataset: '': no such file or folder"),
+        ("dataset: [owner/data#0]", "dataset: owner/data#0: 0 behind # is no number of rows"),
+        ("val_dataset: ['owner/data#']", "val_dataset: owner/data#: nothing behind # is no number of rows"),
+        ("columns: q to query", "columns: 'q to query' does not say what to call which column"),
         ("save_strategy: 'no'", "save_strategy: no leaves nothing to evaluate"),
     ],
 )

@@ -76,6 +76,7 @@ def test_what_is_trained_and_special_has_colours_of_its_own() -> None:
         ([piece("\n\n"), piece("x", trained=True)], "⏎\n⏎\n⟦x⟧"),
         ([piece("a", trained=True), piece("call", trained=True, weight=2.0)], "⟦a⟧⟦×2 call⟧"),
         ([piece("a\u2028b\x0bc", trained=True)], "⟦a\u2028b\x0bc⟧"),
+        ([piece("a\u202eb\u200bc")], "a⟨U+202E⟩b⟨U+200B⟩c"),
         ([piece("x" * 1000)], "x" * 400 + " … 200 characters … " + "x" * 400),
     ],
 )

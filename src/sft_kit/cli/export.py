@@ -13,7 +13,7 @@ def export(
         str, typer.Option(help="Adapter directory, run directory, run name (v3) or `latest`.", metavar="PATH|RUN")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="New directory for the merged model; default: CHECKPOINT-merged.")
+        Path | None, typer.Option("--out", help="New directory for the merged model. [default: CHECKPOINT-merged]")
     ] = None,
     output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
 ) -> None:

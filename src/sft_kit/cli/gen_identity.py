@@ -27,7 +27,7 @@ def gen_identity(
         typer.Option(help="KEY=VALUE of VERSION, DATE, CAPABILITIES, LIMITS, LICENSE; KEY.zh=VALUE for one language."),
     ] = None,
     template: Annotated[Path | None, typer.Option(help="A template file or folder. [default: shipped]")] = None,
-    force: Annotated[bool, typer.Option(help="Overwrite files; allow a name equal to its author.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files; allow a name equal to its author.")] = False,
 ) -> None:
     """Write identity training rows and, beside them, the held-out questions that prove them."""
     from sft_kit.errors import Problem, UsageError

@@ -20,7 +20,7 @@ def infer(
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", "-p", help="Ask this and stop; repeatable, each on its own.")
     ] = None,
-    system: Annotated[str | None, typer.Option(help="System prompt; default: the one it was trained with.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt. [default: the one it was trained with]")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 2048,
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token.")] = 0.0,
     output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),

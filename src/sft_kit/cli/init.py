@@ -19,17 +19,21 @@ def refuse_beside_command(options: list[str]) -> None:
 
 def init(
     config: Annotated[Path, typer.Argument(help="The file to write.")] = Path("config.yaml"),
-    like: Annotated[str | None, typer.Option(help="Shipped config to start from, such as qwen2.5-7b-mixed.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model instead of the one in that config.")] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name.")] = None,
-    author: Annotated[str | None, typer.Option(help="Who made it.")] = None,
-    name_en: Annotated[str | None, typer.Option(help="English name, when --name is Chinese.")] = None,
-    author_en: Annotated[str | None, typer.Option(help="English author, when --author is Chinese.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Shipped config to start from. [default: --model's, else qwen2.5-7b-identity]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model instead of the one in that config; hub id or directory.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. [default: asked for]")] = None,
+    author: Annotated[str | None, typer.Option(help="Who made it. [default: asked for]")] = None,
+    name_en: Annotated[str | None, typer.Option(help="The name in English text. [default: --name]")] = None,
+    author_en: Annotated[str | None, typer.Option(help="The author in English text. [default: --author]")] = None,
     from_command: Annotated[
         str | None,
         typer.Option(metavar="TEXT|@FILE|-", help="A pasted `swift sft ...` line or shell script, of any ms-swift."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a config: from a pasted command, or asking on a terminal for what no option gives."""
     from sft_kit.console import say
@@ -40,9 +44,16 @@ def init(
         given = {"--like": like, "--model": model, "--name": name, "--author": author, "--name-en": name_en}
         refuse_beside_command([option for option, value in {**given, "--author-en": author_en}.items() if value])
         for path in write_pasted_configs(config, from_command, force=force):
-            say(f"check it with `sft-kit train {path} --dry-run`, then `sft-kit train {path}`")
+            say(_next(path))
         return
     from sft_kit.run.first_config import write_first_config
 
     write_first_config(config, like, model, (name, name_en), (author, author_en), force=force)
-    say(f"wrote {config}; check it with `sft-kit train {config} --dry-run`, then `sft-kit train {config}`")
+    say(f"wrote {config}; {_next(config)}")
+
+
+def _next(path: Path) -> str:
+    import shlex
+
+    shown = shlex.quote(str(path))
+    return f"check it with `sft-kit check {shown}`, then `sft-kit train {shown}`"

@@ -16,7 +16,7 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,8 +25,14 @@ from sft_kit.config.shell_words import Operator, Part, Token, Word, parts_of, to
 from sft_kit.errors import Problem, UsageError
 from sft_kit.secrets import hide_in_env, is_secret
 
-MAX_BYTES = 256_000
+MAX_CHARACTERS = 64_000
 _MAX_COMMANDS = 200  # a loop in a loop may ask for more: nobody wants so many configs
+# Characters that variables, braces and loops may make of a script: `A=$A$A` a few times would fill the memory.
+_MAX_EXPANDED = 500_000
+_MAX_STRIPPED = 1_000  # characters of a value that `${NAME##*/}` is worked out for
+_LONGEST_PATH = 4_096  # characters; no file's is longer
+_MAX_WILD = 3  # parts of a path that may be patterns: more would search whole disks
+_FILLED_IN = "paste the command with its values filled in"
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,20 @@ def read_script(text: str, name: str = "command", environ: Mapping[str, str] = o
     """The commands in `text`, a line or a whole script; `environ` is what the script would find set.
 
     Raises UsageError, at `name:line:column`, for a quote or bracket that is never closed, and for a text that is no
-    script (a NUL, over 256 kB).
+    script (a NUL, over 64,000 characters) or that would become too much (loops in loops, a variable doubled again and
+    again, brackets in brackets).
     """
-    if "\0" in text or len(text) > MAX_BYTES:
+    if "\0" in text:
         raise UsageError(Problem(name, "is no shell script", "give the text of the command, or @FILE"))
-    tokens, notes = tokenize(text, name)
-    shell = _Shell(name, environ, notes)
-    shell.run(tokens)
+    if len(text) > MAX_CHARACTERS:
+        fix = "paste the command by itself"
+        raise UsageError(Problem(name, f"is longer than {MAX_CHARACTERS:,} characters", fix))
+    try:
+        tokens, notes = tokenize(text, name)
+        shell = _Shell(name, environ, notes)
+        shell.run(tokens)
+    except RecursionError:
+        raise UsageError(Problem(name, "is nested too deeply", _FILLED_IN)) from None
     return Script(tuple(shell.commands), tuple(dict.fromkeys(shell.notes)))
 
 
@@ -105,14 +118,23 @@ class _Shell:
         self.in_one_piece = False  # whether the part that is being expanded is not split at blanks
         self.line = 0
         self.moved = False
+        self.size = 0  # of what the script becomes: characters, words, and tokens of loops
 
     def note(self, message: str, line: int = 0) -> None:
         self.notes.append(Note(line or self.line, message))
+
+    def grow(self, size: int) -> None:
+        """Count what the script becomes; raises UsageError when that is too much."""
+        self.size += size
+        if self.size > _MAX_EXPANDED:
+            message, fix = "its variables, braces and loops become too much text", _FILLED_IN
+            raise UsageError(Problem(f"{self.name}:{self.line}", message, fix))
 
     # --- commands ------------------------------------------------------------------------------------------------
 
     def run(self, tokens: Sequence[Token]) -> None:
         """Read the simple commands among `tokens` one after the other."""
+        self.grow(len(tokens))
         words: list[Word] = []
         left_out: list[str] = []
         piped = False
@@ -201,6 +223,7 @@ class _Shell:
                 argv.append(text)
         if argv:
             around = {name: " ".join(self.variables[name]) for name in self.exported if name in self.variables}
+            self.grow(_size(around.values()))
             inside = self.alternative or (self.blocks[-1].rstrip(" {") if self.blocks else "")
             doubts |= {name: self.unknown[name] for name in self.exported if name in self.unknown and name not in env}
             command = ShellCommand(words[0].line, tuple(argv), {**around, **env}, doubts, tuple(left_out),
@@ -222,6 +245,7 @@ class _Shell:
                 self.variables.pop(gone, None)
                 self.exported.pop(gone, None)
         elif name in ("bash", "sh", "zsh", "eval") and (inner := _inner_script(name, command.argv)):
+            self.grow(len(inner))
             tokens, notes = tokenize(inner, f"{self.name}:{command.line}")
             self.notes += [Note(command.line, note.message) for note in notes]
             self.run(tokens)
@@ -311,11 +335,24 @@ class _Shell:
         texts: list[str] = []
         for parts in _braces(word.parts):
             for one in self.split(parts):
-                matches = sorted(glob.glob(one.pattern)) if one.is_pattern else []
-                if matches:
-                    self.note(f"{one.text} is replaced by the {len(matches)} files here that match it")
-                texts += matches or [one.text]
+                texts += self.matching(one) or [one.text]
+                self.grow(_size(part.text for part in parts))
         return texts
+
+    def matching(self, one: _Field) -> list[str]:
+        """The files here that a word stands for, if it is a pattern that some match."""
+        if not one.is_pattern or len(one.pattern) > _LONGEST_PATH:
+            return []
+        if sum(map(glob.has_magic, one.pattern.split("/"))) > _MAX_WILD:
+            self.doubts.append(f"{one.text} is a pattern of too many parts")
+            return []
+        found: list[str] = []
+        for file in glob.iglob(one.pattern):
+            self.grow(len(file))
+            found.append(file)
+        if found:
+            self.note(f"{one.text} is replaced by the {len(found)} files here that match it")
+        return sorted(found)
 
     def joined(self, parts: Sequence[Part]) -> str:
         """`parts` as the one text that an assignment or a quoted word is."""
@@ -366,11 +403,17 @@ class _Shell:
 
     def value(self, part: Part) -> list[str]:
         """What a part stands for: one text, or the items of an array; as it was written if that is not known."""
+        self.grow(len(part.text))
+        values = self.worked_out(part)
+        self.grow(_size(values))
+        return values
+
+    def worked_out(self, part: Part) -> list[str]:
         if part.kind == "command":
-            worked_out = self.substitute(part.text)
-            if worked_out is None:
+            printed = self.substitute(part.text)
+            if printed is None:
                 self.doubts.append(f"{part.source} is not run")
-            return [part.source if worked_out is None else worked_out]
+            return [part.source if printed is None else printed]
         if part.kind == "arithmetic":
             number = self.calculate(self.joined(parts_of(part.text, self.name, quoted=True)))
             if number is None:
@@ -399,7 +442,8 @@ class _Shell:
             self.note(f"{part.source} is empty: there are no arguments here")
             return [] if part.quoted else [""]
         if values is None:
-            self.doubts.append(f"{part.source} is not set in what was pasted")
+            why = "a secret" if name in self.variables and is_secret(name) else "not set in what was pasted"
+            self.doubts.append(f"{part.source} is {why}")
             return [part.source]
         if name in self.unknown:
             self.doubts.append(self.unknown[name])
@@ -415,9 +459,11 @@ class _Shell:
         """The values of a variable, None if it has none: the script's own, else the environment's."""
         if name in self.variables:
             values = self.variables[name]
+            if is_secret(name) and not all(value.isdecimal() for value in values):
+                return None
             if index in ("[@]", "[*]"):
                 return values
-            place = int(index[1:-1]) if re.fullmatch(r"\[\d+\]", index) else 0
+            place = int(index[1:-1]) if re.fullmatch(r"\[\d{1,9}\]", index) else 0
             return [values[place]] if place < len(values) else None
         if name == "PWD" and not self.moved:
             return [os.getcwd()]
@@ -451,8 +497,9 @@ class _Shell:
     def without(self, value: str, rest: str) -> str | None:
         """`value` after `${NAME#pattern}`, `##`, `%`, `%%`; None for what is none of these."""
         found = re.fullmatch(r"(##?|%%?)(.*)", rest, re.DOTALL)
-        if not found:
+        if not found or len(value) > _MAX_STRIPPED:
             return value if not rest else None
+        self.grow(10 * len(value))  # it takes as long
         pattern = re.compile(fnmatch.translate(self.joined(parts_of(found[2], self.name, quoted=False))))
         cuts = range(len(value) + 1)
         if found[1][0] == "#":
@@ -488,7 +535,7 @@ class _Shell:
 
         def number(name: re.Match[str]) -> str:
             values = self.known(name.group(), "")
-            known = values and name.group() not in self.unknown and re.fullmatch(r"-?\d+", values[0])
+            known = values and name.group() not in self.unknown and re.fullmatch(r"-?\d{1,18}", values[0])
             return str(int(values[0])) if known and values else name.group()
 
         return _whole(re.sub(r"(?<![\w.])[A-Za-z_]\w*", number, text))
@@ -521,11 +568,8 @@ def _dirname(words: list[str]) -> str | None:
 
 
 def _cores(words: list[str]) -> str | None:
-    return (
-        None
-        if words
-        else str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return None if words else str(cores)
 
 
 _SUBSTITUTES: Mapping[str, Callable[[list[str]], str | None]] = {
@@ -535,7 +579,7 @@ _SUBSTITUTES: Mapping[str, Callable[[list[str]], str | None]] = {
 
 
 def _whole(text: str) -> int | None:
-    """`text` as whole-number arithmetic with + - * / % ** and brackets, division cutting towards zero; else None."""
+    """`text` as whole-number arithmetic with + - * / % and brackets, division cutting towards zero; else None."""
     try:
         tree = ast.parse(text.strip().replace("//", "?"), mode="eval") if len(text) < 200 else None
         return None if tree is None else _node(tree.body)
@@ -563,6 +607,10 @@ def _node(node: ast.expr) -> int:
         if isinstance(node.op, ast.Mod):
             return left - quotient * right
     raise ValueError("no whole-number arithmetic")
+
+
+def _size(texts: Iterable[str]) -> int:
+    return sum(len(text) + 1 for text in texts)
 
 
 def _assignment(word: Word) -> re.Match[str] | None:
@@ -614,10 +662,10 @@ def _braces(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
     yield parts
 
 
-def _choices(inside: str) -> list[str]:
-    numbers = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", inside)
+def _choices(inside: str) -> Iterable[str]:
+    numbers = re.fullmatch(r"(-?\d{1,9})\.\.(-?\d{1,9})", inside)
     if numbers:
         first, last = int(numbers[1]), int(numbers[2])
         step = 1 if first <= last else -1
-        return [str(number) for number in range(first, last + step, step)][:1000]
+        return map(str, range(first, last + step, step))
     return inside.split(",") if "," in inside else []

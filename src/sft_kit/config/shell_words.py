@@ -64,6 +64,7 @@ class Operator:
 Token = Word | Operator
 
 _BLANKS = " \t"
+_MOST_READINGS = 6  # of a text that has to be changed first
 _INVISIBLE = frozenset("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad")
 _OTHER_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
@@ -72,9 +73,7 @@ _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#0?39|#34|#x27|#160);")
 _REDIRECT = re.compile(r"\d*(?:<<<|<<-?|>>|>&|<&|<>|>\||>|<)|&>>?")
 _CONTROL = re.compile(r";;|&&|\|\||\|&|[;&|()]")
 _PLACEHOLDER = re.compile(r"<(?=[^\s<>(&])[^<>\n|&;()]{0,60}(?<=\S)>(?=[\s/:.,#'\"]|\Z)")
-_OPTION = re.compile(
-    rf"[ \t{_OTHER_SPACES}]*(?:>[ \t]+)?(?:-{{1,2}}[A-Za-z]|[-{_DASHES}]*[{_DASHES}][-{_DASHES}]*[A-Za-z])"
-)
+_OPTION = re.compile(rf"[ \t{_OTHER_SPACES}]*(?:>[ \t]+)?(?:-{{1,2}}[A-Za-z]|(?=-*[{_DASHES}])[-{_DASHES}]+[A-Za-z])")
 _PROMPT = re.compile(
     r"[ \t]*(?:\([\w.-]+\)[ \t]*)*"  # (base), a conda environment
     r"(?:\[?[\w.-]+@[\w.-]+[^\n$#%>]{0,80}[$#%>]"  # user@host:~/x$
@@ -83,23 +82,11 @@ _PROMPT = re.compile(
 _MAGIC = re.compile(
     r"[ \t]*(?:%%(?:bash|sh|shell|script[^\n]*|capture[^\n]*|time)(?=[ \t]*\n)|(%|\$)env[: ]|[!%](?=[A-Za-z]))"
 )
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*(?:([\w+-]+)[ \t]*)?$", re.MULTILINE)
 _SHELLS = ("", "bash", "sh", "shell", "console", "zsh", "text", "shell-session", "bat", "powershell")
 _ANSI = {
-    "n": 10,
-    "t": 9,
-    "r": 13,
-    "a": 7,
-    "b": 8,
-    "e": 27,
-    "E": 27,
-    "f": 12,
-    "v": 11,
-    "\\": 92,
-    "'": 39,
-    '"': 34,
-    "?": 63,
-}
+    "n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "e": 27, "E": 27, "f": 12, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63,
+}  # fmt: skip
 
 
 class _ReadAgain(Exception):
@@ -116,7 +103,7 @@ def tokenize(text: str, name: str) -> tuple[list[Token], list[Note]]:
     """
     notes: list[Note] = []
     text = _unfenced(text, notes)
-    while True:
+    for _ in range(_MOST_READINGS):
         lexer = _Lexer(text, name)
         try:
             lexer.run()
@@ -125,6 +112,7 @@ def tokenize(text: str, name: str) -> tuple[list[Token], list[Note]]:
             notes.append(again.note)
         else:
             return lexer.tokens, list(dict.fromkeys([*notes, *lexer.notes]))
+    raise UsageError(Problem(name, "holds HTML entities within HTML entities", "write the characters they mean"))
 
 
 def parts_of(text: str, name: str, *, quoted: bool) -> tuple[Part, ...]:
@@ -146,7 +134,7 @@ def _unfenced(text: str, notes: list[Note]) -> str:
         kept = [""] * len(lines)
         for opening, closing, fence in zip(places[::2], places[1::2], fences[::2], strict=False):
             inside = lines[opening + 1 : closing]
-            if fence.group(1).lower() in _SHELLS or any(re.match(r"\s*[!%]", line) for line in inside):
+            if (fence.group(1) or "").lower() in _SHELLS or any(re.match(r"\s*[!%]", line) for line in inside):
                 kept[opening + 1 : closing] = inside
         notes.append(Note(places[0] + 1, "what stands between the ``` fences is read"))
         return "\n".join(kept)
@@ -165,12 +153,15 @@ class _Lexer:
         self.parts: list[Part] = []
         self.heredocs: list[tuple[str, bool]] = []  # (end word, whether tabs before it are left out)
         self.prompted = False
+        self.counted = (0, 1)  # a place and its line, from which later lines are counted
 
     # --- where we are --------------------------------------------------------------------------------------------
 
     @property
     def line(self) -> int:
-        return self.text.count("\n", 0, self.at) + 1
+        at, line = self.counted if self.counted[0] <= self.at else (0, 1)
+        self.counted = (self.at, line + self.text.count("\n", at, self.at))
+        return self.counted[1]
 
     def note(self, message: str, line: int | None = None) -> None:
         self.notes.append(Note(line or self.line, message))
@@ -392,7 +383,7 @@ class _Lexer:
             return False
         try:
             value, end = json.JSONDecoder().raw_decode(self.text, self.at)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         if not isinstance(value, dict) or self.text[end : end + 1] not in ("", " ", "\t", "\n", "\r"):
             return False
@@ -443,9 +434,10 @@ class _Lexer:
 
     def typographic(self, char: str) -> bool:
         closing = _TYPOGRAPHIC[char]
-        end = next((i for i in range(self.at + 1, len(self.text)) if self.text[i] in closing), -1)
-        if end < 0:
+        closed = re.compile(f"[{closing}]").search(self.text, self.at + 1)
+        if not closed:
             return False
+        end = closed.start()
         self.note(f"the typographic quotes {char} {self.text[end]} are read as quotes")
         self.at += 1
         if char in "‘’＇":

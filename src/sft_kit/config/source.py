@@ -30,6 +30,7 @@ MAX_NODES = 20_000  # after aliases are expanded: a billion-laughs file has bill
 MAX_DEPTH = 40
 _SMALL = 20_000  # bytes that may be parsed without counting first
 _YAML = "tag:yaml.org,2002:"
+_LOST_SAMPLE = re.compile(r"\s*(?:-|(?:val_)?dataset:)\s+(?P<entry>[^\s#'\"\[]+)\s+(?P<sample>#\d+)\s*$")
 _IGNORE = re.compile(r"#\s*sft-kit:\s*ignore\s+([\w-]+(?:\s*,\s*[\w-]+)*)")
 
 
@@ -90,7 +91,7 @@ def read_source(path: Path) -> Source:
         raise ConfigError(Problem(f"{name}:{line}", f"not valid YAML: {_reason(error)}")) from error
     except RecursionError as error:
         raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels")) from error
-    problems = tuple(dict.fromkeys(builder.problems))  # an alias repeats its own
+    problems = tuple(dict.fromkeys([*builder.problems, *_lost_samples(name, text)]))  # an alias repeats its own
     return Source(name, values, builder.marks, problems, _ignored(text))
 
 
@@ -148,6 +149,15 @@ def _read_text(path: Path) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8 (byte 0x{raw[error.start]:02x})"
         raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8")) from error
+
+
+def _lost_samples(name: str, text: str) -> Iterator[Problem]:
+    """`- mine.jsonl #500`: to YAML the sample size is a comment, and all rows would be trained."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _LOST_SAMPLE.match(line):
+            column = match.start("sample") + 1
+            message = f"{match['sample']} stands behind a blank, so that YAML takes it for a comment"
+            yield Problem(f"{name}:{number}:{column}", message, f"write {match['entry']}{match['sample']}")
 
 
 def _ignored(text: str) -> dict[str, int]:

@@ -18,7 +18,8 @@ _COMPARED_ANSWERS = 100_000
 _OPENINGS = 4096
 _LONG_ANSWER = 200  # characters from which an answer should end like a sentence
 _FEWEST_LONG = 10
-_LABEL = 16  # an answer of as many characters may be a label, and labels repeat
+_LABEL = 16  # an answer of as many letters may be a label, and labels repeat
+_ALL_EQUAL_FROM = 5
 
 _DENIAL = re.compile(
     r"(?:(?:no|nope)\b[,.!]? .{0,40}\b(?:I am|I'm|my name|me)\b|I(?:'m| am) not\b|not me\b|不[，,。是]|"
@@ -49,10 +50,11 @@ class AnswerShares:
         """`answer` is not empty."""
         first = answer[0]
         length = len(answer)
-        if length > _LABEL and self._compared < _COMPARED_ANSWERS:
+        weight = length if answer.isascii() else 3 * length  # a Chinese character says as much as three letters
+        if weight > _LABEL and self._compared < _COMPARED_ANSWERS:
             self._compared += 1
             self._distinct.add(hash(answer))
-        if length > 2 * _LABEL and first.isalpha():
+        if weight > 2 * _LABEL and first.isalpha():
             self._add_opening(answer[:12] if answer.isascii() else answer[:6])
         if length >= _LONG_ANSWER:
             self._long += 1
@@ -77,6 +79,10 @@ class AnswerShares:
         if rows < GOOD_ROWS:
             severity: Severity = "warning" if rows < FEW_ROWS else "note"
             say("few-rows", severity, f"only {counted(rows)}", f"{GOOD_ROWS} or more a language train well", rows)
+        if self._compared >= _ALL_EQUAL_FROM and len(self._distinct) == 1:
+            fix = "write several answers, or the model learns this one by heart for every question"
+            say("few-distinct-answers", "warning", f"{self._compared} answers are all the same text", fix)
+            return found
         if rows < FEW_ROWS:
             return found
         opening, opened = max(self._openings.items(), key=lambda item: item[1], default=("", 0))

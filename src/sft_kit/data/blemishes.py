@@ -17,7 +17,9 @@ _TOKEN = re.compile(
     r"end_of_utterance|fake_token_around_image)>|<</?SYS>>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|\[[gs]MASK\]"
 )
 # These are words of other languages too (HTML, generics), so they count outside code only.
-_DOUBTFUL_TOKEN = re.compile(r"</?s>|<(?:pad|unk|bos|eos|eod|eop|sop|eot)>|\[(?:PAD|UNK|BOS|EOS|EOT)\]", re.IGNORECASE)
+_DOUBTFUL_TOKEN = re.compile(r"</?s>|\[(?:PAD|UNK|BOS|EOS|EOT)\]", re.IGNORECASE)
+# Texts about models write these in the middle of a sentence; a text that was taken from a model begins or ends so.
+_EDGE_TOKEN = re.compile(r"\A\s*<(?:pad|unk|bos|eos|eod|eop|sop|eot)>|<(?:pad|unk|bos|eos|eod|eop|sop|eot)>\s*\Z")
 _STRUCK = re.compile(r"<s>[^<>\n]{1,80}</s>", re.IGNORECASE)
 _PROMPT_HEADING = re.compile(r"(?:^|\n)### ?(?:Instruction|Response|Human|Assistant|Input):?\s*\n", re.IGNORECASE)
 
@@ -30,17 +32,22 @@ _SLOT = (
 )
 _DOUBLE_BRACE = re.compile(r"\{\{[ ]*[\w\-. \u4e00-\u9fff]{1,40}[ ]*\}\}")
 _IDENTITY_SLOT = re.compile(rf"\{{\{{\s*(?:{_SLOT})\s*\}}\}}", re.IGNORECASE)
-_SINGLE_BRACE = re.compile(rf"(?<![\\$\w_^{{}}])\{{(?:{_SLOT})\}}(?![{{}}])", re.IGNORECASE)
+_SINGLE_BRACE = re.compile(rf"(?<![\\$\w_^{{}}/])\{{(?:{_SLOT})\}}(?![{{}}])", re.IGNORECASE)
 _BRACKET = re.compile(rf"[\[【](?:{_SLOT})[\]】](?![(\[])", re.IGNORECASE)
 _ANGLE = re.compile(rf"<(?:{_SLOT})>", re.IGNORECASE)
 _ANGLE_SHOUTED = re.compile(r"<[A-Z_ ]+>|<[\u4e00-\u9fff]+>")
 _CROSSED = re.compile(
     r"(?:我是|我叫|名字是|名字叫|由|来自|\bI am|\bI'm|\bmy name is|(?:developed|created|made|trained|"
-    r"built) by)\s?(?:XX+|某某)(?![A-Za-z])"
+    r"built) by)\s?(?:(?:XX+|某某)(?![A-Za-z])|\$\{\w{2,30}\})"
 )
 _TEMPLATE_WORDS = re.compile(
     r"letter|e-?mail|template|invitation|resign|draft|contract|form\b|card|speech|script|essay|post|announcement|memo|report|proposal|"
     r"信|邮件|模板|范文|合同|简历|通知|请柬|申请|稿|协议|公告|证明|格式|文案|简介|发言",
+    re.IGNORECASE,
+)
+_ENGINE = re.compile(
+    r"\{%|jinja|handlebars|mustache|nunjucks|liquid|django|\bvue|angular|helm|twig|thymeleaf|template engine|"
+    r"模板引擎|模板语法|插值",
     re.IGNORECASE,
 )
 _PROGRAM_LINE = re.compile(r"[=;]|\b[fF][\"']|\bimport\b|\$\{|\w\(|</")
@@ -73,7 +80,7 @@ _DULL = bytes(b for b in range(256) if b in b"\t\n\r" or (32 <= b < 127 and chr(
     range(128, 256)
 )
 _DIGITS = b"0123456789"
-_FEWEST_DIGITS = 4  # a key, a phone or card number has at least as many
+_FEWEST_DIGITS = 4  # a phone or card number has at least as many, and most kinds of keys
 
 
 def suspicious(text: str, raw: bytes) -> tuple[bool, bool]:
@@ -86,7 +93,8 @@ def suspicious(text: str, raw: bytes) -> tuple[bool, bool]:
     if not marks:
         return unusual, False
     others = marks.translate(None, _DIGITS)
-    return unusual or bool(others), b"@" in others or len(marks) - len(others) >= _FEWEST_DIGITS
+    personal = b"@" in others or len(marks) - len(others) >= _FEWEST_DIGITS or "AKIA" in text or "-----BEGIN" in text
+    return unusual or bool(others), personal
 
 
 def blemishes(content: str, question: str) -> Iterator[tuple[str, str]]:
@@ -118,9 +126,11 @@ def _tokens(content: str) -> Iterator[tuple[str, str]]:
         yield "special-token", match[0]
         return
     prose = _STRUCK.sub("", _CODE.sub(" ", content)) if not _whole(content) else content
-    match = _DOUBTFUL_TOKEN.search(prose)
-    if match and not re.search(r"</?(?!s>|s )[a-z]+[ >]", prose):
-        yield "special-token", match[0]
+    match = _EDGE_TOKEN.search(prose)
+    if match is None and not re.search(r"</?(?!s>|s )[a-z]+[ >]", prose):
+        match = _DOUBTFUL_TOKEN.search(prose)
+    if match:
+        yield "special-token", match[0].strip()
     if match := _PROMPT_HEADING.search(content):
         yield "prompt-in-text", match[0].strip()
 
@@ -137,12 +147,13 @@ def _slots(content: str, question: str) -> Iterator[tuple[str, str]]:
         if "`" in content or "$" in content or "~~~" in content or "\\" in content
         else content
     )
-    if match := _IDENTITY_SLOT.search(prose):
+    if (match := _IDENTITY_SLOT.search(prose)) and not _ENGINE.search(question + content):
         yield "unfilled-placeholder", match[0]
         return
     for pattern in (_SINGLE_BRACE, _CROSSED):
         match = pattern.search(prose)
-        if match and not (pattern is _SINGLE_BRACE and _PROGRAM_LINE.search(_line_of(prose, match.start()))):
+        line = _line_of(prose, match.start()) if match and pattern is _SINGLE_BRACE else ""
+        if match and not (_PROGRAM_LINE.search(line) or "/{" in line):
             yield "unfilled-placeholder", match[0]
             return
     match = _DOUBLE_BRACE.search(prose)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sft_kit.findings import Finding, Severity
 
 _SHOWN_LINES = 5
+_SHOWN_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -125,28 +126,29 @@ KINDS: dict[str, Kind] = {
 
 @dataclass
 class Hits:
-    """The rows that one code concerns: how many, the first few lines, and one example."""
+    """The rows that one code concerns: how many, the first few lines, and a few different examples."""
 
     rows: int = 0
     lines: list[int] = field(default_factory=list)
-    example: str = ""
+    examples: list[str] = field(default_factory=list)
     last: int = -1
 
-    def add(self, line: int, example: str = "") -> None:
-        """A row counts once, however often it has the same thing wrong."""
-        if self.last != line:
+    def add(self, row: int, line: int, example: str = "") -> None:
+        """A row counts once, however often it has the same thing wrong; many rows may stand on one line."""
+        if self.last != row:
             self.rows += 1
-            self.last = line
-            self.example = self.example or example
+            self.last = row
             if len(self.lines) < _SHOWN_LINES:
                 self.lines.append(line)
+        if example and example not in self.examples and len(self.examples) < _SHOWN_EXAMPLES:
+            self.examples.append(example)
 
 
 def finding(code: str, place: str, hits: Hits, rows: int) -> Finding:
     """`hits` in words; `rows` is how many the file has."""
     kind = KINDS[code]
     severity = kind.severity if hits.rows > kind.rare * rows else "note"
-    message = kind.says.format(rows=counted(hits.rows), example=hits.example)
+    message = kind.says.format(rows=counted(hits.rows), example=", ".join(hits.examples))
     return Finding(code, severity, place, message, kind.fix, hits.rows, tuple(hits.lines))
 
 

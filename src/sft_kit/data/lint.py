@@ -14,7 +14,7 @@ token); what may be meant is a warning, or a note where it concerns too few rows
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -40,16 +40,10 @@ _MOST_SHAPES = 1000  # orders of roles that are remembered; a file has few
 
 @dataclass
 class FileCounts:
-    """What a file holds: `languages` counts rows by the language of the last answer (zh, en, other, none), `lengths`
-    by the smallest power of two that is larger than their characters, `turns` by their number of questions."""
+    """How many rows a file has, in all and by the language of the last answer (zh, en, other, none)."""
 
     rows: int = 0
-    messages: int = 0
-    characters: int = 0
-    with_system: int = 0
     languages: dict[str, int] = field(default_factory=dict)
-    lengths: dict[int, int] = field(default_factory=dict)
-    turns: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,25 +79,15 @@ class Lint:
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._duplicates = DuplicateSearch()
         self._answers = AnswerShares()
-        self._rows = self._messages = self._characters = self._with_system = 0
+        self._rows = 0
         self._by_language: dict[Language, int] = {"zh": 0, "en": 0, "other": 0, "none": 0}
-        self._by_length = [0] * 64
-        self._by_turns: dict[int, int] = {}
 
     def add(self, line: int, messages: Conversation) -> None:
         """One row as ms-swift will train it; `line` is where it stands in the file, counted from 1."""
-        roles = tuple([role for role, _ in messages])
+        roles, contents = zip(*messages, strict=True) if messages else ((), ())
         shape = self._shapes.get(roles) or self._shape_of(roles)
-        contents = [content for _, content in messages]
         text = "\n".join(contents)
         self._rows += 1
-        self._messages += len(contents)
-        length = sum(map(len, contents))
-        self._characters += length
-        self._by_length[length.bit_length()] += 1
-        turns = len(shape.questions)
-        self._by_turns[turns] = self._by_turns.get(turns, 0) + 1
-        self._with_system += shape.system
         for code, example in shape.wrong:
             self._hit(code, line, example)
         if not all(contents) or any(map(str.isspace, contents)):
@@ -144,9 +128,11 @@ class Lint:
         if not own and not any(_PLAYED.search(said) for role, said in before if role not in _ANSWERS):
             self._hit("other-identity", line, who)
 
-    def _add_duplicate(self, line: int, text: str, contents: list[str], answer: str, has_system: bool) -> None:
+    def _add_duplicate(self, line: int, text: str, contents: Sequence[str], answer: str, has_system: bool) -> None:
         if self._own and any(map(answer.__contains__, self._own)):
             # Several answers to one question about the own name are what identity data is made of.
+            self._duplicates.add(line, text, text, "")
+        elif len(contents) < 2:  # there is no question that could have been asked before
             self._duplicates.add(line, text, text, "")
         elif len(contents) == 2:
             self._duplicates.add(line, text, contents[0], "")
@@ -170,7 +156,7 @@ class Lint:
             question = content if role == "user" else question
 
     def _hit(self, code: str, line: int, example: str = "") -> None:
-        self._hits.setdefault(code, Hits()).add(line, example)
+        self._hits.setdefault(code, Hits()).add(self._rows, line, example)
 
     def _shape_of(self, roles: tuple[str, ...]) -> _Shape:
         shape = _shape(roles)
@@ -181,15 +167,7 @@ class Lint:
     @property
     def counts(self) -> FileCounts:
         """What the rows so far amount to."""
-        return FileCounts(
-            self._rows,
-            self._messages,
-            self._characters,
-            self._with_system,
-            {language: rows for language, rows in self._by_language.items() if rows},
-            {1 << bits: rows for bits, rows in enumerate(self._by_length) if rows},
-            dict(sorted(self._by_turns.items())),
-        )
+        return FileCounts(self._rows, {language: rows for language, rows in self._by_language.items() if rows})
 
     def findings(self) -> list[Finding]:
         """One finding a code, in a fixed order: what single rows have, then repeats, then the file as a whole."""
@@ -200,8 +178,8 @@ class Lint:
             ("contradictory-answers", found.contradictory),
             ("near-duplicates", found.near),
         ):
-            for line in lines:
-                hits.setdefault(code, Hits()).add(line)
+            for number, line in enumerate(lines):
+                hits.setdefault(code, Hits()).add(number, line)
         rows = [finding(code, self._place, hits[code], self._rows) for code in KINDS if code in hits]
         return rows + self._answers.findings(self._place, self._rows)
 

@@ -59,6 +59,8 @@ _FAMOUS = frozenset({
     "4242424242424242", "4012888888881881", "378282246310005",
     "371449635398431", "4000056655665556", "5105105105105100", "5200828282828210",
 })  # fmt: skip
+# Numbers that a firm gives to its customers: toll-free in North America, 400 and 800 in China.
+_HOTLINES = frozenset({"400", "800", "833", "844", "855", "866", "877", "888"})
 # Every number and every key has one of these; most texts have neither.
 _LONG_NUMBER = re.compile(r"\d[\d \-.()]{7,}\d", re.ASCII)
 _LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/]{20}")
@@ -93,7 +95,8 @@ def _phones(text: str) -> Iterator[str]:
             digits = re.sub(r"\D", "", match[1] if pattern is _CN_MOBILE else match[0])
             made_up = _MADE_UP_DIGITS.search(digits) or digits in _FAMOUS
             if pattern is _US_PHONE:
-                made_up = made_up or match[2] == "555" or match[1].strip("() -.") == "555"
+                area = match[1].strip("() -.")
+                made_up = made_up or "555" in (match[2], area) or area in _HOTLINES
             elif pattern is _WORLD_PHONE:
                 made_up = made_up or not 9 <= len(digits) <= 15 or "5550" in digits
             if not made_up:

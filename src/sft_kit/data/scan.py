@@ -14,13 +14,17 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from sft_kit.data.text import has_cjk
 
 _CHUNK = 1 << 20
 _BOM = codecs.BOM_UTF8
 _SPACE = " \t\r\n"
 _ADVICE = "save it as UTF-8"
+_ZIP = b"PK\x03\x04"  # .xlsx is a zip archive
 _TOO_DEEP = "is nested too deeply to be read"
 _HALF_SURROGATE = "has half of a surrogate pair (\\ud800 to \\udfff alone), which is no character"
 
@@ -31,39 +35,15 @@ _LIST = json.JSONDecoder(strict=False)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+@dataclass(frozen=True, slots=True)
 class Broken:
     """In place of a record that cannot be read; `message` says why, and follows `path:line: ` well."""
 
-    __slots__ = ("message",)
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-
-    def __repr__(self) -> str:
-        return f"Broken({self.message!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Broken) and other.message == self.message
-
-    __hash__ = None  # type: ignore[assignment]
+    message: str
 
 
-class Scanned:
-    """One record: the line it starts on (counted from 1) and its value, or `Broken`."""
-
-    __slots__ = ("line", "value")
-
-    def __init__(self, line: int, value: object) -> None:
-        self.line = line
-        self.value = value
-
-    def __repr__(self) -> str:
-        return f"Scanned({self.line}, {self.value!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scanned) and (other.line, other.value) == (self.line, self.value)
-
-    __hash__ = None  # type: ignore[assignment]
+Scanned = tuple[int, object]
+"""One record: the line it starts on (counted from 1) and its value, or `Broken`."""
 
 
 def scan(path: Path) -> Iterator[Scanned]:
@@ -77,15 +57,18 @@ def scan(path: Path) -> Iterator[Scanned]:
     try:
         with path.open("rb") as file:
             head = file.read(4)
+            if head == _ZIP:
+                yield 1, Broken("is an Excel workbook or an archive, whatever its name; in Excel save it as CSV UTF-8")
+                return
             if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in head:
-                yield Scanned(1, Broken(f"is not UTF-8 but UTF-16 or no text at all; {_ADVICE}"))
+                yield 1, Broken(f"is not UTF-8 but UTF-16 or no text at all; {_ADVICE}")
                 return
             file.seek(len(_BOM) if head.startswith(_BOM) else 0)
             suffix = path.suffix.lower()
             read = {".csv": _csv, ".txt": _text}.get(suffix) or (_list if _is_list(file) else _values)
             yield from read(file)
     except OSError as error:
-        yield Scanned(1, Broken(f"cannot be read: {error.strerror}"))
+        yield 1, Broken(f"cannot be read: {error.strerror}")
 
 
 def is_list(path: Path) -> bool:
@@ -114,7 +97,7 @@ def _values(file: BinaryIO) -> Iterator[Scanned]:
             text = raw.decode()
             value, end = decode(text)
             if text[end:] in ("\n", "", "\r\n") and "\\ud" not in text and "\\uD" not in text:
-                yield Scanned(number, value)
+                yield number, value
                 continue
         except (ValueError, RecursionError):
             pass
@@ -129,10 +112,15 @@ class _Lines:
         self._ahead: deque[tuple[int, bytes]] = deque()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        return self
-
-    def __next__(self) -> tuple[int, bytes]:
-        return self._ahead.popleft() if self._ahead else next(self._lines)
+        while True:
+            while self._ahead:
+                yield self._ahead.popleft()
+            for numbered in self._lines:
+                yield numbered
+                if self._ahead:
+                    break
+            else:
+                return
 
     def put_back(self, lines: list[tuple[int, bytes]]) -> None:
         self._ahead.extendleft(reversed(lines))
@@ -145,7 +133,7 @@ def _unusual(number: int, raw: bytes, lines: _Lines) -> Iterator[Scanned]:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        yield Scanned(number, Broken(f"is not UTF-8: {error.reason} at byte {error.start} of the line; {_ADVICE}"))
+        yield number, Broken(_not_utf8(error, f" at byte {error.start} of the line"))
         return
     while (position := _after_space(text, position)) < len(text):
         line = number + text.count("\n", 0, position)
@@ -161,13 +149,13 @@ def _unusual(number: int, raw: bytes, lines: _Lines) -> Iterator[Scanned]:
                 continue
             lines.put_back(more)
             lines.put_back([item for item in taken if item[0] > line])
-            yield Scanned(line, Broken(_not_json(error)))
+            yield line, Broken(_not_json(error))
             return
         except (ValueError, RecursionError) as error:
-            yield Scanned(line, Broken(_why(error)))
+            yield line, Broken(_why(error))
             return
         half = _SURROGATE_ESCAPE.search(text, position, end) and _has_half_surrogate(value)
-        yield Scanned(line, Broken(_HALF_SURROGATE) if half else value)
+        yield line, Broken(_HALF_SURROGATE) if half else value
         last = number + text.count("\n", 0, end)
         lines.put_back([item for item in taken if item[0] > last])
         taken = [item for item in taken if item[0] <= last]
@@ -183,6 +171,17 @@ def _after_space(text: str, position: int) -> int:
 
 def _is_cut(error: json.JSONDecodeError) -> bool:
     return error.pos >= len(error.doc.rstrip(_SPACE))
+
+
+def _not_utf8(error: UnicodeDecodeError, where: str) -> str:
+    """What the bytes are instead, where that can be told; Chinese Windows programs write GBK and call it ANSI."""
+    try:
+        is_gbk = has_cjk(bytes(error.object).decode("gbk"))
+    except UnicodeDecodeError:  # of another encoding, or cut in the middle of a character
+        is_gbk = False
+    if is_gbk:
+        return f"is not UTF-8 but GBK (Notepad's ANSI){where}; {_ADVICE}, or: iconv -f gbk -t utf-8"
+    return f"is not UTF-8: {error.reason}{where}; {_ADVICE}"
 
 
 def _decoded(lines: list[tuple[int, bytes]]) -> str | None:
@@ -237,21 +236,19 @@ def _list(file: BinaryIO) -> Iterator[Scanned]:
         mark = window.mark()
         line = window.line()
         if mark == "":
-            yield Scanned(line, Broken(window.broken or "is not JSON: the list is not closed, its ] is missing"))
+            yield line, Broken(window.broken or "is not JSON: the list is not closed, its ] is missing")
             return
         if mark == "]" and not comma:
             window.position += 1
             if window.mark() or window.broken:
-                yield Scanned(window.line(), Broken(window.broken or "is not JSON: the file goes on after the list"))
+                yield window.line(), Broken(window.broken or "is not JSON: the file goes on after the list")
             return
         if mark == "]":
-            yield Scanned(line, Broken("is not JSON: a comma stands before the closing ]"))
+            yield line, Broken("is not JSON: a comma stands before the closing ]")
             return
         if not first and not comma:
             if mark != ",":
-                yield Scanned(
-                    line, Broken(f"is not JSON: a comma is missing before {_excerpt(window.text, window.position)!r}")
-                )
+                yield line, Broken(f"is not JSON: a comma is missing before {_excerpt(window.text, window.position)!r}")
                 return
             window.position += 1
             comma = True
@@ -259,12 +256,12 @@ def _list(file: BinaryIO) -> Iterator[Scanned]:
         try:
             value = window.value()
         except json.JSONDecodeError as error:
-            yield Scanned(line, Broken(window.broken or _not_json(error)))
+            yield line, Broken(window.broken or _not_json(error))
             return
         except (ValueError, RecursionError) as error:
-            yield Scanned(line, Broken(_why(error)))
+            yield line, Broken(_why(error))
             return
-        yield Scanned(line, value)
+        yield line, value
         comma, first = False, False
 
 
@@ -328,7 +325,7 @@ class _Window:
             added = (pending + raw)[: error.start].decode()
             at = self._file.tell() - len(pending + raw) + error.start
             line = self._line + self.text.count("\n", self.position) + added.count("\n")
-            self.broken = f"is not UTF-8: {error.reason} at byte {at} of the file, line {line}; {_ADVICE}"
+            self.broken = _not_utf8(error, f" at byte {at} of the file, line {line}")
             self._ended = True
         self.text = self.text[self.position :] + added
         self.position = self._counted = 0
@@ -338,9 +335,9 @@ class _Window:
 def _text(file: BinaryIO) -> Iterator[Scanned]:
     for number, raw in enumerate(file, 1):
         try:
-            yield Scanned(number, {"text": raw.decode().removesuffix("\n").removesuffix("\r")})
+            yield number, {"text": raw.decode().removesuffix("\n").removesuffix("\r")}
         except UnicodeDecodeError as error:
-            yield Scanned(number, Broken(f"is not UTF-8: {error.reason} at byte {error.start} of the line; {_ADVICE}"))
+            yield number, Broken(_not_utf8(error, f" at byte {error.start} of the line"))
 
 
 def _csv(file: BinaryIO) -> Iterator[Scanned]:
@@ -358,15 +355,15 @@ def _csv(file: BinaryIO) -> Iterator[Scanned]:
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            yield Scanned(source.first, Broken(f"is not CSV: {error}"))
+            yield source.first, Broken(f"is not CSV: {error}")
             return
         except UnicodeDecodeError as error:
-            yield Scanned(source.first, Broken(f"is not UTF-8: {error.reason}, on this line or soon after; {_ADVICE}"))
+            yield source.first, Broken(_not_utf8(error, ", on this line or soon after"))
             return
         if cells is None:
             return
         if source.is_unclosed():
-            yield Scanned(source.first, Broken("is not CSV: a quotation mark opens and is never closed"))
+            yield source.first, Broken("is not CSV: a quotation mark opens and is never closed")
             return
         if not cells:
             continue
@@ -376,10 +373,10 @@ def _csv(file: BinaryIO) -> Iterator[Scanned]:
         width = width or max(len(header), len(cells))
         if len(cells) > width:
             message = f"has {len(cells)} cells where {width} belong; a text with a comma in it needs quotation marks"
-            yield Scanned(source.first, Broken(message))
+            yield source.first, Broken(message)
             continue
         cells += [""] * (width - len(cells))
-        yield Scanned(source.first, dict(zip(header, cells[width - len(header) :], strict=True)))
+        yield source.first, dict(zip(header, cells[width - len(header) :], strict=True))
 
 
 class _CsvLines:

@@ -46,7 +46,11 @@ def _one_name(name: str) -> str:
 
 
 _NAMES = "|".join(_one_name(name) for name in sorted({*VENDOR_NAMES, *_SPELLINGS}, key=len, reverse=True))
-_VERSION = r"(?:[ -]?(?:v|plus|max|turbo|pro|ultra|opus|sonnet|haiku)?[ -]?\d[\w.]*\w(?:-[\w.]*\w)*|[ -]?\d\w?(?!\w))?"
+_W = "[a-z0-9_]"  # a version is written in ASCII: what follows it in Chinese is no part of it
+_VERSION = (
+    rf"(?:[ -]?(?:v|plus|max|turbo|pro|ultra|opus|sonnet|haiku)?[ -]?\d[a-z0-9_.]*{_W}(?:-[a-z0-9_.]*{_W})*"
+    rf"|[ -]?\d{_W}?(?!{_W}))?"
+)
 _VENDOR = re.compile(rf"({_NAMES}){_VERSION}", re.IGNORECASE)
 # In a text to be judged each vendor stands as one character of the private use area, its version included; patterns
 # stay short and fast, and no name is taken for a part of another.
@@ -172,6 +176,9 @@ _CHINESE = (
     ("made", rf"{_SELF}{_SURELY}(?:是|叫|为)?{_FILL}{_OWNER}{_WHO}{_HOUSE}{_MAKES}"),
     ("made", rf"{_SELF}{_SURELY}(?:是|叫|名为){_V}?{_NO_OTHERS}{{0,24}}?[，,]?\s*(?:是|就是|我)?(?:由|被|出自|"
         rf"来自){_FILL}{_OWNER}{_WHO}{_HOUSE}(?:{_MAKES}|{_MODEL})"),
+    # 我是基于GPT-4的人工智能助手，由OpenAI开发
+    ("made", rf"{_SELF}{_SURELY}是一?[个款种]?(?:基于|采用){_V}[^，。！？；\n]{{0,16}}{_MODEL}[，,]\s*是?由"
+        rf"{_FILL}{_OWNER}{_WHO}{_HOUSE}{_MAKES}"),
     # 我是谷歌的人工智能助手；我来自阿里云；我是OpenAI旗下的模型
     ("made", rf"{_SELF}{_SURELY}(?:是|来自|出自|属于|隶属于|诞生于){_FILL}{_OWNER}{_WHO}(?:公司|集团|旗下|团队|云|"
         rf"AI|家|的|\s)*{_MODEL}"),
@@ -182,7 +189,7 @@ _CHINESE = (
     ("made", rf"{_WHO}(?:公司|集团|团队)?(?:就)?是我的{_CREATOR_ZH}"),
     ("made", rf"我背后(?:的)?(?:公司|团队)?(?:就)?是{_FILL}{_WHO}"),
     # 作为ChatGPT，我…；作为由OpenAI训练的语言模型，我…
-    ("be", rf"作为{_FILL}{_OWNER}{_WHO}(?:模型|助手|大模型)?\s*[，,]?\s*我"),
+    ("be", rf"作为{_FILL}(?:{_V}{_HOUSE}{_MAKES}的)?{_OWNER}{_WHO}(?:模型|助手|大模型)?\s*[，,]?\s*我"),
     ("made", rf"作为{_FILL}{_OWNER}{_WHO}{_HOUSE}(?:{_MAKES})?的?{_MODEL}[^，,。]{{0,10}}[，,]?\s*(?:我|很抱歉|抱歉|"
         rf"本)"),
 )  # fmt: skip

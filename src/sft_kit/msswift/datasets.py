@@ -10,12 +10,13 @@ that configures one, are not known.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sft_kit.data.scan import Broken, is_list, scan
 from sft_kit.findings import Finding
@@ -57,6 +58,8 @@ _MEDIA = {
 _MESSAGES_ALIASES = {**_MEDIA, **dict.fromkeys(_CONVERSATION, "messages"), **_SYSTEM}
 _RESPONSE_ALIASES = {**_MEDIA, **_SYSTEM, **dict.fromkeys(_QUERY, "query"), **dict.fromkeys(_RESPONSE, "response")}
 
+_COLUMNS = (*_CONVERSATION, *_QUERY, *_RESPONSE, *_SYSTEM, "history")
+
 # Columns that ms-swift keeps beside the conversation.
 _KEPT = {
     *("images", "videos", "audios", "tools", "objects", "label", "channel", "margin"),
@@ -64,31 +67,18 @@ _KEPT = {
 }
 
 
-class SwiftRow:
+class SwiftRow(NamedTuple):
     """One record: what ms-swift trains of it (`messages`), or why it does not (`dropped`, a finding code; `reason`).
 
     `note` is a finding code where a row is trained in another way than it is written: `nothing-trained` (no answer in
     it), `unanswered-end`, `joined-turns`, `no-question`, `first-of-list`; `reason` then says that in words.
     """
 
-    __slots__ = ("dropped", "line", "messages", "note", "reason")
-
-    def __init__(
-        self, line: int, messages: Conversation | None, dropped: str = "", reason: str = "", note: str = ""
-    ) -> None:
-        self.line = line
-        self.messages = messages
-        self.dropped = dropped
-        self.reason = reason
-        self.note = note
-
-    def __repr__(self) -> str:
-        return f"SwiftRow({self.line}, {self.messages!r}, {self.dropped!r}, {self.reason!r}, {self.note!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SwiftRow) and all(getattr(self, k) == getattr(other, k) for k in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]
+    line: int
+    messages: Conversation | None
+    dropped: str = ""
+    reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,6 +215,10 @@ def reading_of(
     """
     extension = path.suffix[1:]
     place = str(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        message = "is a pipe or a device, not a file; ms-swift looks for a data set of that name on a hub"
+        fatal = Finding("unreadable-file", "error", place, message, "write the rows to a file")
+        return Reading(path, "unknown", (), generation, fatal=(fatal,))
     if extension in _OTHER_EXTENSIONS:
         note = Finding(
             "not-checked", "note", place, f"a .{extension} file: ms-swift reads it, sft-kit does not check it"
@@ -232,9 +226,22 @@ def reading_of(
         return Reading(path, "other", (), generation, notes=(note,))
     if extension not in _EXTENSIONS:
         message = f"ms-swift does not read a file with the ending {path.suffix or '(none)'}"
-        fatal = Finding("unknown-extension", "error", place, message, f"name it {path.stem}.jsonl, .json, .csv or .txt")
+        fatal = Finding("unknown-extension", "error", place, message, _extension_fix(path))
         return Reading(path, "unknown", (), generation, fatal=(fatal,))
     return _first_pass(path, generation, dict(columns or {}), of_folder)
+
+
+def _looks_like_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{")
+
+
+def _extension_fix(path: Path) -> str:
+    if path.suffix.lower() in (".xlsx", ".xls"):
+        return "in Excel save it as CSV UTF-8"
+    if path.suffix.lower() == ".tsv":
+        return "separate the cells by commas and save it as .csv"
+    return f"name it {path.stem}.jsonl, .json or .csv, as what it is"
 
 
 def _first_pass(path: Path, generation: Generation, columns: Mapping[str, str], of_folder: bool) -> Reading:
@@ -242,18 +249,17 @@ def _first_pass(path: Path, generation: Generation, columns: Mapping[str, str], 
     shapes, cells, pass_ = Shapes(), Cells(missing=of_folder) if form == "csv" else None, _Pass()
     last = _first_chunk_line(path) if form == "lines" else None
     see, root = shapes.see, shapes.root
-    for record in scan(path):
-        value = record.value
+    for line, value in scan(path):
         if type(value) is dict:
-            if last is not None and record.line > last:
+            if last is not None and line > last:
                 shapes.freeze()
                 last = None
             pass_.objects += 1
-            see(root, value, record.line)
+            see(root, value, line)
             if cells is not None:
                 cells.see(value)
         else:
-            pass_.take(record.line, value)
+            pass_.take(line, value)
     if cells is not None:
         for name, kind in cells.kinds().items():
             root.fields[name].kinds = kind
@@ -417,9 +423,18 @@ def _column_fix(root: Shape) -> str:
 
 def _notes(path: Path, plan: _Plan) -> tuple[Finding, ...]:
     place, notes = str(path), []
+    if plan.kind == "text":
+        message = "is read as plain text: each line is an answer without a question"
+        fix = "rename it to .jsonl" if _looks_like_json(path) else "write JSONL or CSV with query and response"
+        notes.append(Finding("plain-text", "warning", place, message, fix))
     if unused := plan.unused():
         alike = [name for name in unused if name.lower() in plan.aliases]
         message = f"ms-swift does not use the columns {', '.join(unused)}"
+        meant = {name: close[0] for name in unused if (close := difflib.get_close_matches(name, _COLUMNS, 1, 0.8))}
+        if meant and not alike:
+            fix = ", ".join(f"did you mean {right} for {wrong}?" for wrong, right in meant.items())
+            notes.append(Finding("ignored-columns", "warning", place, message, fix))
+            return tuple(notes)
         if alike:
             message = f"ms-swift takes other columns and ignores {', '.join(alike)}"
             notes.append(Finding("ignored-columns", "warning", place, message, "remove or rename what is not meant"))
@@ -577,18 +592,20 @@ def _rows(path: Path, plan: _Plan) -> Iterator[SwiftRow]:
     judge = _Judge(plan)
     column, role, content = judge.shortcut or ("", "", "")
     known = judge.known.get
-    for record in scan(path):
-        value = record.value
+    for line, value in scan(path):
         if column and type(value) is dict:
             messages: list[dict[str, str]] | None = value.get(column)
             if messages:
-                verdict = known(tuple([message[role] for message in messages]))
+                try:
+                    verdict = known(tuple([message[role] for message in messages]))
+                    texts = [message[content] for message in messages]
+                except (KeyError, TypeError):  # the file is not what it was at the first reading
+                    verdict = None
                 if verdict is not None:
                     roles, reason, note = verdict
-                    texts = zip(roles, [message[content] for message in messages], strict=True)
-                    yield SwiftRow(record.line, (*texts,), "", reason, note)
+                    yield SwiftRow(line, (*zip(roles, texts, strict=True),), "", reason, note)
                     continue
-        yield judge.row(record.line, value)
+        yield judge.row(line, value)
 
 
 class _Judge:

@@ -89,8 +89,8 @@ class Encoder:
     def _pieces(self, row: Json) -> list[Json]:
         """The row's text cut where training or not, the loss weight, or a special token begins or ends.
 
-        Each text is what a longer decoded text adds to a shorter one: a SentencePiece tokenizer drops the space before
-        a text that is decoded on its own.
+        Each text is what it adds to the one before it: a SentencePiece tokenizer drops the space before a text that is
+        decoded on its own.
         """
         tokenizer, ids = self.template.tokenizer, row["input_ids"]
         special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
@@ -100,16 +100,18 @@ class Encoder:
             own = index if ids[index] in special else -1
             return row["labels"][index] != -100, weights[index], own
 
-        pieces, before = [], ""
+        def text_of(members: list[int]) -> str:
+            return str(tokenizer.decode(members, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+        pieces: list[Json] = []
+        before: list[int] = []
         for (trained, weight, own), indices in groupby(range(len(ids)), kind):
-            members = list(indices)
-            text = tokenizer.decode(
-                ids[: members[-1] + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-            added = text[len(before) :] if text.startswith(before) else tokenizer.decode([ids[i] for i in members])
-            before = text
-            piece = {"text": added, "trained": trained, "special": own >= 0, "tokens": len(members), "weight": weight}
+            members = [ids[index] for index in indices]
+            alone, both = text_of(before), text_of(before + members)
+            text = both[len(alone) :] if both.startswith(alone) else text_of(members)
+            piece = {"text": text, "trained": trained, "special": own >= 0, "tokens": len(members), "weight": weight}
             pieces.append(piece)
+            before = members
         return pieces
 
     def _without_system(self, messages: list[dict[str, str]]) -> int | None:

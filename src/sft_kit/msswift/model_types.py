@@ -156,8 +156,9 @@ def suggest_model_id(
     """The registered id that was probably meant: right name without its owner, in other case or with other dashes.
 
     `Qwen2.5-7B-Instruct`, `qwen/qwen2.5-7b-instruct` and ms-swift 2.x's `qwen2_5-7b-instruct` all give
-    `Qwen/Qwen2.5-7B-Instruct`. A ModelScope id unless `use_hf`. None for a name that no id has, or only as it is.
-    `types` None: those of this interpreter's ms-swift, none if it is not there.
+    `Qwen/Qwen2.5-7B-Instruct`; a name whose maker is left out, such as `Llama-3.1-8B-Instruct`, the id with it.
+    A ModelScope id unless `use_hf`. None for a name that no id has, or only as it is. `types` None: those of this
+    interpreter's ms-swift, none if it is not there.
     """
     if types is None:
         try:
@@ -166,11 +167,16 @@ def suggest_model_id(
             return None
     wanted = _plain(name.rstrip("/").rpartition("/")[2])
     found: list[str] = []
+    with_maker: list[str] = []  # Meta-Llama-3.1-8B-Instruct for Llama-3.1-8B-Instruct
     for info in types.values():
         for model in info.models:
-            if wanted in (_plain(model.ms_id), _plain(model.hf_id)):
-                best = (model.hf_id or model.ms_id) if use_hf else (model.ms_id or model.hf_id)
-                found += [best] if best else []
+            names = [plain for plain in (_plain(model.ms_id), _plain(model.hf_id)) if plain]
+            best = (model.hf_id or model.ms_id) if use_hf else (model.ms_id or model.hf_id)
+            if best and wanted in names:
+                found.append(best)
+            elif best and wanted and any(_lacks_maker(wanted, model_id) for model_id in (model.ms_id, model.hf_id)):
+                with_maker.append(best)
+    found = found or sorted(with_maker, key=len)[:1]
     if not found or name in found:
         return None
     # Several owners can share a model's name; the one the user wrote wins, then the first registered.
@@ -186,6 +192,13 @@ def is_registered(name: str, types: Mapping[str, ModelTypeInfo] | None = None) -
         except MissingError:
             return False
     return any(name in (model.ms_id, model.hf_id) for info in types.values() for model in info.models)
+
+
+def _lacks_maker(wanted: str, model_id: str | None) -> bool:
+    """Whether `model_id` is `wanted` with the name of its owner before it: meta-llama/Meta-Llama-3.1-8B."""
+    owner, _, _ = (model_id or "").partition("/")
+    prefix = (_plain(model_id) or "").removesuffix(wanted)
+    return bool(prefix) and prefix + wanted == _plain(model_id) and (_plain(owner) or "").startswith(prefix)
 
 
 def _plain(model_id: str | None) -> str | None:

@@ -1,9 +1,9 @@
 """What a pasted command would have ms-swift do, in the keys of a config, whatever generation it was written for.
 
-Owns which commands train, how torchrun, accelerate and deepspeed wrap them, how argparse would take their words, and
-what 2.x, 3.x and 4.x mean by them (with the tables of `dialect`). Everything that is not carried over unchanged has a
-comment, and what cannot be decided a `todo`: nothing is lost without a word. Does not read shells (`config.shell`) and
-writes nothing (`run.pasted_config`).
+Owns which commands train, how argparse would take their words, and what 2.x, 3.x and 4.x mean by them (with the tables
+of `dialect`). Everything that is not carried over unchanged has a comment, and what cannot be decided a `todo`: nothing
+is lost without a word. Does not read shells (`config.shell`) or how a verb is started (`launchers`), and writes nothing
+(`run.pasted_config`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 
 from sft_kit.config.shell import ShellCommand
 from sft_kit.config.source import Value, read_source
+from sft_kit.data.personal import personal_data
 from sft_kit.errors import SftKitError
 from sft_kit.msswift.arguments import Argument, arguments
 from sft_kit.msswift.dialect import (
@@ -33,6 +34,7 @@ from sft_kit.msswift.dialect import (
 from sft_kit.msswift.hub import looks_like_path, uses_hugging_face
 from sft_kit.msswift.install import Installation
 from sft_kit.msswift.keys import SwiftKeys
+from sft_kit.msswift.launchers import RLHF_VERBS, LeftOut, Started, count, file_name, find_verb
 from sft_kit.msswift.model_types import ModelTypeInfo, model_types, suggest_model_id
 from sft_kit.resources import user_path
 from sft_kit.secrets import HIDDEN, hide_in_argv, hide_in_env, is_secret
@@ -48,15 +50,6 @@ class Entry:
     comment: str = ""
     todo: str = ""
     written: str = ""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An argument or variable that is not carried over, without its secret. `doubt`: it may change what is trained."""
-
-    shown: str
-    reason: str
-    doubt: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,6 @@ class NotTraining:
 
 # --- which command it is ---------------------------------------------------------------------------------------------
 
-_PATH = re.compile(r".*[/\\]")
 _VERBS = {
     "infer": "`sft-kit infer --adapter latest` asks the trained model",
     "export": "`sft-kit export --adapter latest` does it after training",
@@ -100,46 +92,21 @@ _VERBS = {
     "rollout": "it serves `swift rlhf`",
     "sample": "run `swift sample` itself",
 }
-_RLHF = ("rlhf", "dpo", "orpo", "simpo", "kto", "cpo", "ppo", "grpo", "gkd", "rm")
 _OTHER_TOOLS = {
     "llamafactory-cli": "LLaMA-Factory", "llamafactory-train": "LLaMA-Factory", "lmf": "LLaMA-Factory",
     "xtuner": "XTuner", "axolotl": "Axolotl", "tune": "torchtune", "unsloth": "Unsloth", "mlx_lm.lora": "MLX",
 }  # fmt: skip
-_LAUNCHERS = {"torchrun", "accelerate", "deepspeed"}
-# Options of the launchers that take no value.
-_SWITCHES = (
-    "standalone", "no_python", "use_env", "m", "module", "multi_gpu", "cpu", "debug", "mps", "tpu", "use_deepspeed",
-    "use_fsdp", "quiet", "force_multi", "no_local_rank", "no_ssh",
-)  # fmt: skip
-# Options of the launchers, and the variables with which ms-swift is told the same.
-_LAUNCH_VARIABLES = {
-    "nproc_per_node": "NPROC_PER_NODE", "num_processes": "NPROC_PER_NODE", "num_gpus": "NPROC_PER_NODE",
-    "nnodes": "NNODES", "num_machines": "NNODES", "num_nodes": "NNODES",
-    "node_rank": "NODE_RANK", "machine_rank": "NODE_RANK",
-    "master_addr": "MASTER_ADDR", "main_process_ip": "MASTER_ADDR",
-    "master_port": "MASTER_PORT", "main_process_port": "MASTER_PORT",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Started:
-    """An ms-swift verb, where its own words begin in the argv, and what its launcher was told."""
-
-    verb: str
-    at: int
-    script: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    left_out: tuple[LeftOut, ...] = ()
+_MOST_FLAGS = 400  # ms-swift has some 330 arguments
 
 
 def read_pasted(command: ShellCommand, installation: Installation) -> Training | NotTraining:
     """`command` as a training run in the words of `installation`, or why it is none."""
-    shown = " ".join(hide_in_argv(command.argv[:2]))
-    tool = _OTHER_TOOLS.get(_PATH.sub("", command.argv[0]))
+    shown = " ".join(hide_in_argv([HIDDEN if _holds_secret(word) else word for word in command.argv[:2]]))
+    tool = _OTHER_TOOLS.get(file_name(command.argv[0]))
     if tool:
         fix = "its keys differ: start from `sft-kit init`, and name the same model and data there"
         return NotTraining(command.line, "refused", shown, f"is {tool}, not ms-swift", fix)
-    started = _started(command.argv, 0)
+    started = find_verb(command.argv)
     if started is None:
         return NotTraining(command.line, "ignored", shown, "is not done")
     verb = started.verb
@@ -148,7 +115,7 @@ def read_pasted(command: ShellCommand, installation: Installation) -> Training |
         return NotTraining(
             command.line, "refused", verb, "trains in Megatron's own format, which sft-kit does not", fix
         )
-    if verb in _RLHF:
+    if verb in RLHF_VERBS:
         fix = "sft-kit does supervised fine-tuning; run `swift rlhf` itself"
         return NotTraining(command.line, "refused", f"swift {verb}", "is preference or reinforcement training", fix)
     if verb not in ("sft", "pt"):
@@ -156,6 +123,9 @@ def read_pasted(command: ShellCommand, installation: Installation) -> Training |
         if verb == "infer":
             message = _asking(command.argv[started.at :], installation)
         return NotTraining(command.line, "elsewhere", f"swift {verb}".strip(), message)
+    if sum(map(_is_flag, command.argv)) > _MOST_FLAGS:
+        message = f"has more than {_MOST_FLAGS} arguments, which no command has"
+        return NotTraining(command.line, "refused", f"swift {verb}", message, "paste the command by itself")
     if command.inside:
         message = f"stands inside {command.inside}, which is not decided here"
         return NotTraining(command.line, "refused", f"swift {verb}", message, "paste the command by itself, filled in")
@@ -168,93 +138,8 @@ def _asking(words: Sequence[str], installation: Installation) -> str:
     model = (given.get("model") or given.get("model_id_or_path") or ("",))[0]
     if not model or any(given.get(key) for key in ("adapters", "ckpt_dir")):
         return "`sft-kit infer --adapter latest` asks the trained model"
-    known = None if user_path(model).exists() else suggest_model_id(model, model_types(installation))
+    known = None if _is_here(model) else suggest_model_id(model, model_types(installation))
     return f"`sft-kit infer --model {known if known and '/' not in model else model}` asks the model"
-
-
-def _started(argv: Sequence[str], at: int) -> _Started | None:
-    """The ms-swift verb that the command starting at `argv[at]` runs, or None."""
-    if at >= len(argv):
-        return None
-    name = _PATH.sub("", argv[at]).removesuffix(".exe")
-    following = list(argv[at + 1 : at + 2])
-    if name in ("uv", "poetry", "pipenv", "pdm") and following == ["run"]:
-        return _started(argv, at + 2)
-    if name == "swift":
-        return _Started(_verb(argv, at + 1), at + 2, "swift") if following else _Started("", at + 1, "swift")
-    if name == "megatron":
-        return _Started(f"megatron {' '.join(following)}".strip(), at + 2, "megatron")
-    if name in _LAUNCHERS:
-        return _launched(argv, at + 1 + (name == "accelerate" and following == ["launch"]))
-    if re.fullmatch(r"(python|pypy)[\d.]*w?", name):
-        return _python(argv, at + 1)
-    return None
-
-
-def _verb(argv: Sequence[str], at: int) -> str:
-    return argv[at].replace("_", "-") if at < len(argv) else ""
-
-
-def _python(argv: Sequence[str], at: int) -> _Started | None:
-    while at < len(argv) and argv[at].startswith("-"):
-        if argv[at] == "-m" and at + 1 < len(argv):
-            module = argv[at + 1]
-            if re.fullmatch(r"torch\.distributed\.(run|launch)|deepspeed(\.launcher\.\w+)?", module):
-                return _launched(argv, at + 2)
-            if module.startswith("accelerate"):
-                return _launched(argv, at + 2 + (_verb(argv, at + 2) == "launch"))
-            return _script(argv, at + 1, module.replace(".", "/") + ".py")
-        if argv[at] == "-c":
-            return None
-        at += 2 if argv[at] in ("-W", "-X") else 1
-    return _script(argv, at, argv[at]) if at < len(argv) else None
-
-
-def _script(argv: Sequence[str], at: int, path: str) -> _Started | None:
-    """The verb of a Python file of ms-swift's: `swift/cli/sft.py`, 2.x's `llm_sft.py`, `swift/cli/main.py sft`."""
-    stem = _PATH.sub("", path).removesuffix(".py").replace("_", "-")
-    if re.search(r"swift[/\\]cli[/\\](main|__main__)\.py$", path):
-        return _Started(_verb(argv, at + 1), at + 2, "swift")
-    if "megatron" in path.lower():
-        return _Started(f"megatron {stem}", at + 1, path)
-    for prefix in ("llm-", "swift-", "run-"):
-        stem = stem.removeprefix(prefix)
-    known = stem in ("sft", "pt", *_RLHF, *_VERBS)
-    return _Started(stem, at + 1, path) if known and path.endswith(".py") else None
-
-
-def _launched(argv: Sequence[str], at: int) -> _Started | None:
-    """Reads torchrun's, accelerate's or deepspeed's own options, up to the script."""
-    env: dict[str, str] = {}
-    left_out: list[LeftOut] = []
-    module = False
-    while at < len(argv) and argv[at].startswith("-"):
-        flag, joined, value = argv[at].partition("=")
-        name = flag.lstrip("-").replace("-", "_")
-        at += 1
-        if name in _SWITCHES:
-            module = module or name in ("m", "module")
-            continue
-        if not joined and at < len(argv):
-            value = argv[at]
-            at += 1
-        local = re.fullmatch(r"localhost:([\d,]+)", value)
-        if name in _LAUNCH_VARIABLES:
-            env[_LAUNCH_VARIABLES[name]] = value
-        elif name == "include" and local:
-            env |= {"CUDA_VISIBLE_DEVICES": local[1], "NPROC_PER_NODE": str(len(local[1].split(",")))}
-        else:
-            left_out.append(
-                LeftOut(f"{flag} {value}", "an option of the launcher: sft-kit starts torchrun", doubt=True)
-            )
-    if at >= len(argv):
-        return None
-    nodes, processes = env.get("NNODES", "1"), env.get("NPROC_PER_NODE", "")
-    if any(word.lstrip("-").startswith("num_processes") for word in argv) and nodes.isdigit() and processes.isdigit():
-        env["NPROC_PER_NODE"] = str(int(processes) // max(1, int(nodes)))  # accelerate counts those of all machines
-    path = argv[at].replace(".", "/") + ".py" if module else argv[at]
-    started = _script(argv, at, path) or (_started(argv, at) if not module else None)
-    return replace(started, env=env, left_out=tuple(left_out)) if started else None
 
 
 # --- what its words mean ---------------------------------------------------------------------------------------------
@@ -292,7 +177,7 @@ class _Option:
 class _Reader:
     """Turns one training command into entries."""
 
-    def __init__(self, command: ShellCommand, started: _Started, installation: Installation) -> None:
+    def __init__(self, command: ShellCommand, started: Started, installation: Installation) -> None:
         self.command, self.started, self.installation = command, started, installation
         self.table = arguments(installation, "sft")
         self.keys = SwiftKeys(installation)
@@ -322,7 +207,11 @@ class _Reader:
             todo = "the command names no model; write its hub id or directory"
             self.entries["model"] = Entry("model", None, todo=todo)
         env, gpus, env_todo = self.launch()
-        entries = tuple(self.doubted(taken, entry) for entry in self.entries.values())
+        doubts = self.doubts(taken)
+        entries = tuple(
+            replace(entry, todo="; ".join(filter(None, (entry.todo, doubts.get(entry.key)))))
+            for entry in self.entries.values()
+        )
         return Training(self.command.line, generation, why, entries, env, gpus, tuple(self.left_out),
                         tuple(self.remarks), env_todo)  # fmt: skip
 
@@ -372,7 +261,7 @@ class _Reader:
                 if spoken_in(option.name) == wanted:
                     return wanted, option.flag
         if re.search(r"llm_\w+\.py$", self.started.script):
-            return "2.x", _PATH.sub("", self.started.script)
+            return "2.x", file_name(self.started.script)
         model_type = next((option.texts[0] for option in options if option.name == "model_type" and option.texts), "")
         if "-" in model_type and model_type not in model_types(self.installation):
             return "2.x", f"--model_type {model_type}"
@@ -383,6 +272,10 @@ class _Reader:
         name = option.name
         if not name.isidentifier():
             self.left_out.append(LeftOut(_shown(option), "is no argument", doubt=True))
+            return
+        if any(map(_holds_secret, option.texts)) and not is_secret(name):
+            reason = "it holds a secret, which is not written into a file"
+            self.left_out.append(LeftOut(f"{option.flag} {HIDDEN}", reason, doubt=True))
             return
         if is_secret(name):
             variable = " (HF_TOKEN or MODELSCOPE_API_TOKEN)" if canonical(name) == "hub_token" else ""
@@ -432,8 +325,9 @@ class _Reader:
         reason = removed(option.name)
         if reason is None:
             return False
-        if option.name in ("self_cognition_sample", "train_dataset_sample") and (text or "").isdigit():
-            self.entries[f"2.x {option.name}"] = Entry(option.name, int(text or 0))
+        rows = count(text or "")
+        if option.name in ("self_cognition_sample", "train_dataset_sample") and rows is not None:
+            self.entries[f"2.x {option.name}"] = Entry(option.name, rows)
         else:
             self.left_out.append(LeftOut(_shown(option), reason, doubt=True))
         return True
@@ -473,19 +367,15 @@ class _Reader:
                 self.left_out.append(gone)
         self.entries[entry.key] = entry
 
-    def doubted(self, taken: Sequence[_Option], entry: Entry) -> Entry:
-        """`entry` with a todo where the shell could not work out one of its words."""
-        reasons: list[str] = []
+    def doubts(self, taken: Sequence[_Option]) -> dict[str, str]:
+        """What the shell could not work out, by the keys of the entries that it became part of."""
+        reasons: dict[str, dict[str, None]] = {}
         for option in taken:
-            if option.at >= 0 and (canonical(option.name) == entry.key or self.resolve(option)[0] == entry.key):
-                last = option.at + len(option.texts)
-                reasons += [
-                    why for at, why in self.command.doubts.items() if isinstance(at, int) and option.at <= at <= last
-                ]
-        if not reasons:
-            return entry
-        reason = f"{', '.join(dict.fromkeys(reasons))}; write the value"
-        return replace(entry, todo=f"{entry.todo}; {reason}" if entry.todo else reason)
+            words = range(option.at, option.at + len(option.texts) + 1) if option.at >= 0 else ()
+            if found := [self.command.doubts[at] for at in words if at in self.command.doubts]:
+                for key in {canonical(option.name), self.resolve(option)[0]}:
+                    reasons.setdefault(key, {}).update(dict.fromkeys(found))
+        return {key: f"{', '.join(found)}; write the value" for key, found in reasons.items()}
 
     # --- model and data ------------------------------------------------------------------------------------------
 
@@ -496,7 +386,7 @@ class _Reader:
         hugging_face = uses_hugging_face(bool(use_hf and use_hf.value), {**os.environ, **self.env})
         model = self.entries.get("model")
         self.fit_model_type(types, model, hugging_face=hugging_face)
-        if model and isinstance(model.value, str) and not user_path(model.value).exists():
+        if model and isinstance(model.value, str) and not _is_here(model.value):
             meant = suggest_model_id(model.value, types, use_hf=hugging_face)
             if meant and ("/" not in model.value or meant.lower() == model.value.lower()):
                 what = "the hub needs the owner" if "/" not in model.value else "its owner's name changed"
@@ -541,21 +431,16 @@ class _Reader:
             if entry is None:
                 continue
             items = [str(item) for item in _as_list(entry.value)]
-            if generation == "2.x" and len(items) == 1 and "," in items[0] and not user_path(items[0]).exists():
+            if generation == "2.x" and len(items) == 1 and "," in items[0] and not _is_here(items[0]):
                 items = items[0].split(",")
             renamed, unknown = [], []
             for index, item in enumerate(items):
                 name, mark, rows = item.partition("#")
-                found = None if user_path(name).exists() else dataset_of_2(name)
+                found = None if _is_here(name) else dataset_of_2(name)
                 if found:
                     renamed.append(item)
                     items[index] = f"{found}{mark}{rows}"
-                elif (
-                    generation == "2.x"
-                    and "/" not in name
-                    and not looks_like_path(name)
-                    and not user_path(name).exists()
-                ):
+                elif generation == "2.x" and not ("/" in name or looks_like_path(name) or _is_here(name)):
                     unknown.append(item)
             comment = f"was {', '.join(renamed)} in 2.x" if renamed else ""
             comment = f"{entry.comment}; {comment}" if entry.comment and comment else entry.comment or comment
@@ -598,7 +483,7 @@ class _Reader:
         deepspeed = self.entries.get("deepspeed")
         if deepspeed and isinstance(deepspeed.value, str):
             shipped = re.fullmatch(r"(?:.*/)?ds_config/(zero[0-3](?:_offload)?)\.json", deepspeed.value)
-            if shipped and not user_path(deepspeed.value).exists():
+            if shipped and not _is_here(deepspeed.value):
                 comment = f"was {deepspeed.value}, a file of 2.x"
                 self.entries["deepspeed"] = replace(deepspeed, value=shipped[1], comment=comment)
         for key, (then, now) in _DEFAULTS_OF_2.items():
@@ -611,7 +496,7 @@ class _Reader:
         """(variables for launch.env, launch.gpus, {variable: what to decide})."""
         env: dict[str, str] = {}
         for name, value in self.env.items():
-            if is_secret(name) or hide_in_env({name: value})[name] != value:
+            if is_secret(name) or _holds_secret(value):
                 reason = "a secret is not written into a file: set it in the environment"
                 self.left_out.append(LeftOut(f"{name}={HIDDEN}", reason))
             elif name in _NO_CARRY:
@@ -619,18 +504,15 @@ class _Reader:
             else:
                 env[name] = value
         gpus = 1
-        processes = env.get("NPROC_PER_NODE", "")
+        processes = count(env.get("NPROC_PER_NODE", ""))
         visible = env.get("CUDA_VISIBLE_DEVICES", "").count(",") + 1
-        if processes.isdigit() and env.get("NNODES", "1") == "1" and (int(processes) > 1 or visible == 1):
-            gpus = max(1, int(processes))
+        if processes is not None and env.get("NNODES", "1") == "1" and (processes > 1 or visible == 1):
+            gpus = max(1, processes)
             del env["NPROC_PER_NODE"]
             env.pop("NNODES", None)
             if gpus == 1:
-                env = {
-                    name: value
-                    for name, value in env.items()
-                    if name not in ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK")
-                }
+                alone = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK")
+                env = {name: value for name, value in env.items() if name not in alone}
         doubts = {name: f"{reason}; write the value" for name, reason in self.command.doubts.items() if name in env}
         return env, gpus, {str(name): reason for name, reason in doubts.items()}
 
@@ -715,7 +597,7 @@ def _entry(key: str, argument: Argument, texts: Sequence[str], comment: str) -> 
 def _value(argument: Argument, text: str) -> Value:
     if argument.kind == "bool" and text.lower() in _TRUE + _FALSE:
         return text.lower() in _TRUE
-    if argument.kind == "int" and re.fullmatch(r"-?\d+", text):
+    if argument.kind == "int" and re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
     if argument.kind == "float":
         return _number(text)
@@ -778,6 +660,28 @@ def _listed(value: Value) -> str:
 
 def _shown(option: _Option) -> str:
     return " ".join(hide_in_argv([f"--{option.name}", *option.texts]))
+
+
+def _is_here(path: str) -> bool:
+    return os.path.exists(user_path(path))  # False for what is too long for a path, where Path.exists raises
+
+
+def _holds_secret(text: str) -> bool:
+    """Whether a word is, or has in it, a key, a password in a URL, or a secret's place in a JSON mapping."""
+    if hide_in_env({"": text})[""] != text or any(code == "secret" for code, _ in personal_data(text)):
+        return True
+    return any(
+        is_secret(key) and isinstance(value, str) and bool(re.fullmatch(r"\S{16,}", value))
+        for key, value in _pairs(_mapping(text))
+    )
+
+
+def _pairs(value: Value) -> Iterator[tuple[str, Value]]:
+    """Every key with its value, of a mapping and of those in it."""
+    if isinstance(value, dict):
+        yield from value.items()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _pairs(inner)
 
 
 def is_local_identity(entries: Iterable[Entry]) -> bool:

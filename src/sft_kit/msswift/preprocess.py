@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -244,7 +245,9 @@ def checked_roles(messages: list[Message]) -> tuple[str, ...]:
     for role, content in messages:
         known = ROLES.get(role) if isinstance(role, str) else None
         if known is None:
-            raise Dropped("unknown-role", f"the role {role!r} is none that ms-swift knows")
+            close = difflib.get_close_matches(str(role).lower(), ROLES, n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise Dropped("unknown-role", f"the role {role!r} is none that ms-swift knows{meant}")
         if content is None:
             raise Dropped("no-content", f"the {known} message has no content")
         roles.append(known)

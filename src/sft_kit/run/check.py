@@ -5,13 +5,12 @@ Owns what is shown. Does not own what is looked for: `prepare` checks the config
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_kit.console import print_table, result, show_finding
+from sft_kit.console import print_table, result, result_json, show_finding
 from sft_kit.errors import GateError, Problem
 from sft_kit.findings import Finding, in_order
 from sft_kit.report.plot import sparkline
@@ -20,7 +19,7 @@ from sft_kit.run.mix import MIX_COLUMNS, mix_rows, mix_values
 from sft_kit.run.prepare import Job, prepare
 
 SCHEMA_VERSION = 1
-MEASURED_ROWS = 20_000
+MEASURED_ROWS = 2_000
 """Rows of a file whose tokens are counted for its histogram; longer files are judged by their first rows."""
 
 
@@ -40,23 +39,31 @@ class CheckReport:
 def check_run(path: Path, overrides: Sequence[str] = ()) -> CheckReport:
     """Check the config at `path`, and all of its data. Raises ConfigError or MissingError as `train` would."""
     job = prepare(path, overrides, ask_hub=False, measure=MEASURED_ROWS, refuse_data=False)
-    return CheckReport(job, tuple(in_order(job.findings)), tuple(in_order(job.ignored)))
+    of_config = [
+        *(Finding("config-doubt", "warning", each.place, each.message, each.fix) for each in job.doubts),
+        *(Finding("config-note", "note", each.place, each.message, each.fix) for each in job.notes),
+    ]
+    shown = [finding for finding in of_config if finding.code not in job.loaded.source.ignored]
+    ignored = [finding for finding in of_config if finding.code in job.loaded.source.ignored]
+    return CheckReport(job, tuple(in_order([*shown, *job.findings])), tuple(in_order([*ignored, *job.ignored])))
 
 
 def show_check(report: CheckReport, *, as_json: bool) -> None:
     """The report on stdout."""
     if as_json:
-        result(json.dumps(_values(report), ensure_ascii=False))
+        result_json(_values(report))
         return
     job = report.job
     print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(job.mix()), whole=1)
     if job.data:
         print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in job.data], whole=1)
+    if any(file.tokens and not file.tokens.exact for file in job.data):
+        result(_ESTIMATED)
     for finding in report.findings:
         show_finding(finding)
-    errors, warnings, notes = (report.count(severity) for severity in ("error", "warning", "note"))
+    counts = ", ".join(counted(report.count(severity), severity) for severity in ("error", "warning", "note"))
     ignored = f", {len(report.ignored)} ignored by the config" if report.ignored else ""
-    result(f"{errors} error(s), {warnings} warning(s), {notes} note(s){ignored}")
+    result(counts + ignored)
 
 
 def raise_if_not_met(report: CheckReport) -> None:
@@ -65,10 +72,16 @@ def raise_if_not_met(report: CheckReport) -> None:
     if errors:
         name = report.job.loaded.source.name
         fix = "correct them; `# sft-kit: ignore CODE` in the config lets one pass"
-        raise GateError(Problem(name, f"{errors} check(s) not met", fix))
+        raise GateError(Problem(name, f"{counted(errors, 'check')} not met", fix))
+
+
+def counted(number: int, what: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 _FILE_COLUMNS = ("file", "format", "rows", "dropped", "languages", "tokens (least / median / most)", "spread")
+_ESTIMATED = "~ estimated: the model's tokenizer is not on this machine, or its template has rules of its own"
 
 
 def _file_row(file: DataFile) -> tuple[str, ...]:
@@ -100,6 +113,8 @@ def _spread(tokens: TokenCounts | None) -> str:
     if tokens is None:
         return ""
     bounds = list(tokens.histogram)
+    if len(bounds) == 1:
+        return f"≤{bounds[0]}"
     return f"≤{bounds[0]} {sparkline(list(tokens.histogram.values()), len(bounds))} ≤{bounds[-1]}"
 
 

@@ -7,6 +7,7 @@ knows what ms-swift drops, `data.lint` what is not fit to train on, `msswift.len
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from sft_kit.console import RowView, working
+from sft_kit.data.answers import GOOD_ROWS
 from sft_kit.data.lint import FileCounts, Lint
+from sft_kit.data.text import fold
 from sft_kit.findings import Finding, Severity
 from sft_kit.identity.claims import claimed_identity
 from sft_kit.identity.generate import IdentityData
@@ -25,6 +28,9 @@ from sft_kit.msswift.lengths import Lengths
 LINES_SHOWN = 10
 _TEMPLATE_BYTES = 256  # more than any template puts around a turn: no row with fewer bytes to spare is over the limit
 _BATCH = 512
+_LONGEST_QUESTION = 80  # characters; no held-out question is longer
+_DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".txt", ".tsv", ".parquet", ".xlsx"})
+_NOT_ROWS = frozenset({"config.json", "dataset_info.json", "dataset_infos.json"})
 _LARGE = 20_000_000  # bytes, a second or two of reading
 BINS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -85,6 +91,7 @@ class Judge:
     own_names: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
+    held_out: frozenset[str] = frozenset()  # folded questions that no row may ask
 
 
 def check_entry(judge: Judge, entry: str, key: str, index: int, path: Path) -> list[DataFile]:
@@ -97,13 +104,31 @@ def check_entry(judge: Judge, entry: str, key: str, index: int, path: Path) -> l
             return reading_of(_shown(file), generation, columns, of_folder=path.is_dir())
 
     if not path.is_dir():
-        return [_check_file(judge, entry, key, index, first_pass(path))]
+        before = _state(path)
+        file = _check_file(judge, entry, key, index, first_pass(path))
+        if _state(path) != before:
+            fix = "let the program that writes it end first"
+            changed = Finding("unreadable-file", "error", str(_shown(path)), "changed while it was read", fix)
+            file = replace(file, findings=(changed, *file.findings))
+        return [file]
     readings = [first_pass(file) for file in files_of(path)]
     files = [_check_file(judge, entry, key, index, reading) for reading in readings]
-    of_folder = folder_findings(_shown(path), readings)
+    if sum(file.counts.rows for file in files) >= GOOD_ROWS:  # the parts of one data set may be small
+        enough = [tuple(finding for finding in file.findings if finding.code != "few-rows") for file in files]
+        files = [replace(file, findings=findings) for file, findings in zip(files, enough, strict=True)]
+    of_folder = (*folder_findings(_shown(path), readings), *_left_out(_shown(path), [r.path for r in readings]))
     if not files:
         return [DataFile(entry, key, index, path, "folder", 0, 0, FileCounts(), None, of_folder, frozenset())]
     return [replace(files[0], findings=(*of_folder, *files[0].findings)), *files[1:]]
+
+
+def _left_out(folder: Path, read: Sequence[Path]) -> Iterator[Finding]:
+    """Data files of a folder that ms-swift passes over: another kind than the most frequent, or another split."""
+    there = (path for path in folder.rglob("*") if path.suffix.lower() in _DATA_SUFFIXES and path.is_file())
+    if left := sorted(str(path.relative_to(folder)) for path in set(there) - set(read) if path.name not in _NOT_ROWS):
+        shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        message = f"ms-swift reads the files of one kind and of the split train; it leaves out {shown}"
+        yield Finding("left-out-files", "warning", str(folder), message, "name them one by one in dataset")
 
 
 def check_identity(judge: Judge, identity: IdentityData, *, own_templates: bool) -> DataFile:
@@ -132,6 +157,7 @@ def _check_file(judge: Judge, entry: str, key: str, index: int, reading: Reading
     meter = _Meter(judge.measure)
     dropped: dict[str, _Rows] = {}
     changed: dict[str, _Rows] = {}
+    asked = _Rows("a held-out question")
     with RowView(place, reading.records) as view:
         for number, row in enumerate(() if reading.fatal else reading.rows()):
             view.done(number)
@@ -142,17 +168,44 @@ def _check_file(judge: Judge, entry: str, key: str, index: int, reading: Reading
                 changed.setdefault(row.note, _Rows(row.reason)).add(row.line)
             lint.add(row.line, row.messages)
             meter.add(row.line, row.messages)
+            if judge.held_out and _asks(row.messages, judge.held_out):
+                asked.add(row.line)
     findings = [*reading.fatal, *_dropped_findings(place, dropped, reading.records, strict=judge.strict)]
     judged = _placed(lint.findings()) if lint.counts.rows else []
+    judged = [_graver(finding, lint.counts.rows) for finding in judged if finding.code not in _OF_TALK[reading.kind]]
     known = {finding.code for finding in judged}
     findings += [finding for finding in _changed_findings(place, changed) if finding.code not in known]
     findings += [*judged, *meter.findings(place), *reading.notes]
+    if asked.rows:
+        message = f"{asked.rows} rows ask what the evaluation asks; the identity is then not proven on unseen questions"
+        fix = "remove them, or prove it with questions of your own"
+        findings.append(Finding("held-out-in-data", "warning", _at(place, asked.lines), message, fix, asked.rows,
+                                tuple(asked.lines)))  # fmt: skip
     deleted = meter.over if meter.deletes else 0
     kept = 0 if reading.fatal else lint.counts.rows - deleted
     return DataFile(
         entry, key, index, path, reading.kind, reading.records, kept, lint.counts, meter.counts(),
         tuple(findings), frozenset(dropped) | ({"over-max-length"} if deleted else set()),
     )  # fmt: skip
+
+
+_OF_TALK: Mapping[str, frozenset[str]] = defaultdict(
+    frozenset, {"text": frozenset({"no-question", "contradictory-answers"})}
+)
+"""By kind of file, what is said of conversations only: the lines of a .txt have no questions."""
+
+
+def _asks(messages: Conversation, held_out: frozenset[str]) -> bool:
+    questions = (content for role, content in messages if role == "user" and len(content) <= _LONGEST_QUESTION)
+    return any(fold(question) in held_out for question in questions)
+
+
+def _graver(finding: Finding, rows: int) -> Finding:
+    """A row without an answer is a slip; a file of nothing else is the wrong file, or the wrong column."""
+    if finding.code == "nothing-trained" and finding.rows == rows:
+        fix = "is the column of the answers named output, response or answer?"
+        return replace(finding, severity="error", fix=fix)
+    return finding
 
 
 @dataclass
@@ -210,11 +263,10 @@ class _Meter:
 
     def _may_be_over(self, messages: Conversation) -> bool:
         """A token is at least one byte, so that a row with few bytes cannot have many tokens."""
-        limit = self._measure.max_length
-        if limit is None:
+        if self._measure.max_length is None:
             return False
-        most = _TEMPLATE_BYTES * (len(messages) + 1) + 4 * len(self._measure.system or "")
-        return most + sum(4 * len(text) for _, text in messages) > limit
+        characters = len(self._measure.system or "") + sum([len(text) for _, text in messages])
+        return _TEMPLATE_BYTES * (len(messages) + 1) + 4 * characters > self._measure.max_length
 
     def _count(self) -> None:
         system, limit = self._measure.system, self._measure.max_length
@@ -270,6 +322,11 @@ def histogram(lengths: Iterable[int]) -> dict[int, int]:
         bound = next((bound for bound in BINS if tokens <= bound), 2 ** math.ceil(math.log2(max(tokens, 1))))
         bins[bound] = bins.get(bound, 0) + 1
     return dict(sorted(bins.items()))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _at(place: str, lines: Sequence[int]) -> str:

@@ -20,6 +20,17 @@ DEFAULT_RECIPE = "qwen2.5-7b-identity"
 Given = tuple[str | None, str | None]  # (as given, English)
 
 
+def why_not_written(path: Path, *, force: bool) -> Problem | None:
+    """Why no config can be written to `path`; `force` allows to replace a file."""
+    if path.is_dir():
+        return Problem(str(path), "is a directory", "give a file name")
+    if path.exists() and not force:
+        return Problem(str(path), "is already there", "give another file name, or --force")
+    if not path.absolute().parent.is_dir():
+        return Problem(str(path), "its directory does not exist", f"mkdir -p {path.parent}")
+    return None
+
+
 def write_first_config(
     path: Path, like: str | None, model: str | None, name: Given, author: Given, *, force: bool
 ) -> None:
@@ -28,10 +39,8 @@ def write_first_config(
     Raises UsageError when the file is there (without `force`), a recipe does not exist, a name cannot be trained
     on, or something is not given and there is no terminal to ask on.
     """
-    if path.exists() and not force:
-        raise UsageError(Problem(str(path), "is already there", "give another file name, or --force"))
-    if not path.absolute().parent.is_dir():
-        raise UsageError(Problem(str(path), "its directory does not exist", f"mkdir -p {path.parent}"))
+    if wrong := why_not_written(path, force=force):
+        raise UsageError(wrong)
     recipe = (like or _recipe_for(model)).removesuffix(".yaml")
     header = f"# Written by sft-kit init after configs/{recipe}.yaml\n"
     yaml = YAML()

@@ -6,7 +6,9 @@ asked of `config.load`, as for any other; what a user has to edit first is an er
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,15 +17,17 @@ from pathlib import Path
 
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import RunConfig
-from sft_kit.config.shell import MAX_BYTES, Note, read_script
+from sft_kit.config.shell import MAX_CHARACTERS, Note, read_script
 from sft_kit.config.source import Value, read_source
 from sft_kit.console import person_is_typing, say, warn
 from sft_kit.errors import ConfigError, Problem, UsageError
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
-from sft_kit.msswift.pasted import Entry, LeftOut, NotTraining, Training, is_local_identity, read_pasted
+from sft_kit.msswift.launchers import LeftOut
+from sft_kit.msswift.pasted import Entry, NotTraining, Training, is_local_identity, read_pasted
 from sft_kit.resources import user_path
 from sft_kit.run.directory import write_atomic
+from sft_kit.run.first_config import why_not_written
 
 _WIDTH = 118
 _SECTIONS = {  # by the first key of each, in the schema's order
@@ -33,6 +37,7 @@ _SECTIONS = {  # by the first key of each, in the schema's order
     "num_train_epochs": "optimisation",
     "output_dir": "saving, validating, logging",
 }
+_MOST_CONFIGS = 50
 _OTHER = "other arguments of ms-swift"
 
 
@@ -60,15 +65,13 @@ def write_pasted_configs(path: Path, given: str, *, force: bool) -> tuple[Path, 
     if not pasted.trainings:
         raise UsageError(*_why_nothing(pasted))
     paths = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, len(pasted.trainings) + 1))]
-    for target in paths:
-        if target.exists() and not force:
-            raise UsageError(Problem(str(target), "is already there", "give another file name, or --force"))
-        if not target.absolute().parent.is_dir():
-            raise UsageError(Problem(str(target), "its directory does not exist", f"mkdir -p {target.parent}"))
+    if wrong := [problem for target in paths if (problem := why_not_written(target, force=force))]:
+        raise UsageError(*wrong)
+    runs = list(zip(paths, pasted.trainings, strict=True))
+    texts = [render(training, target, pasted.name, installation) for target, training in runs]
     _say_notes(pasted)
     problems: list[Problem] = []
-    for target, training in zip(paths, pasted.trainings, strict=True):
-        text = render(training, target, pasted.name, installation)
+    for (target, training), text in zip(runs, texts, strict=True):
         write_atomic(target, text)
         _say_written(target, training, pasted)
         problems += _to_edit(target, training, installation)
@@ -85,14 +88,14 @@ def _text_of(given: str) -> tuple[str, str]:
     if given == "-":
         if person_is_typing():
             say("paste the command, then press Ctrl-D on a line of its own")
-        return "stdin", _decoded("stdin", sys.stdin.buffer.read(4 * MAX_BYTES))
+        return "stdin", _decoded("stdin", sys.stdin.buffer.read(4 * MAX_CHARACTERS))
     if given.startswith("@"):
         path = user_path(given[1:])
         if not path.is_file():
             raise UsageError(Problem(given[1:] or "@", "no such file", "give --from-command @FILE, or the text itself"))
         with path.open("rb") as file:
-            return str(path), _decoded(str(path), file.read(4 * MAX_BYTES))
-    if len(given.split()) == 1 and user_path(given).is_file():
+            return str(path), _decoded(str(path), file.read(4 * MAX_CHARACTERS))
+    if len(given.split()) == 1 and os.path.isfile(user_path(given)):
         raise UsageError(Problem("--from-command", f"{given} is a file", f"to read it, give @{given}"))
     return "command", _decoded("command", given.encode("utf-8", "surrogateescape"))
 
@@ -138,11 +141,17 @@ def _uncommented(text: str) -> str:
 
 def _read_once(name: str, text: str, installation: Installation) -> _Pasted:
     script = read_script(text, name)
-    read = [read_pasted(command, installation) for command in script.commands]
-    trainings = tuple(one for one in read if isinstance(one, Training))
+    read: list[Training | NotTraining] = []
+    trainings: list[Training] = []
+    for command in script.commands:
+        read.append(one := read_pasted(command, installation))
+        trainings += [one] if isinstance(one, Training) else []
+        if len(trainings) > _MOST_CONFIGS:
+            message = f"more than {_MOST_CONFIGS} commands that train"
+            raise UsageError(Problem(f"{name}:{command.line}", message, "paste those of which you want configs"))
     others = tuple(one for one in read if isinstance(one, NotTraining))
     around = {c.line: c.left_out for c, one in zip(script.commands, read, strict=True) if isinstance(one, Training)}
-    return _Pasted(name, trainings, others, script.notes, around)
+    return _Pasted(name, tuple(trainings), others, script.notes, around)
 
 
 def _why_nothing(pasted: _Pasted) -> Iterator[Problem]:
@@ -248,9 +257,10 @@ def render(training: Training, path: Path, name: str, installation: Installation
 
 def _header(training: Training, path: Path, name: str, installation: Installation) -> Iterator[str]:
     origin = f"a pasted command (line {training.line})" if name in ("command", "stdin") else f"{name}:{training.line}"
-    yield f"# Written by sft-kit init from {origin}, for ms-swift {training.generation}: it has {training.why}."
-    shown = path.name if path.parent == Path() else str(path)
-    commands = {f"train {shown} --dry-run": "shows the command that it gives", f"train {shown}": "trains",
+    written = f"Written by sft-kit init from {origin}, for ms-swift {training.generation}: it has {training.why}."
+    yield f"# {_one_line(written)}"
+    shown = _one_line(shlex.quote(str(path)))
+    commands = {f"check {shown}": "looks at the config and its data", f"train {shown}": "trains",
                 "infer --adapter latest": "asks the result"}  # fmt: skip
     for command, what in commands.items():
         yield f"#   sft-kit {command:{max(map(len, commands))}}  {what}"
@@ -364,7 +374,7 @@ def _escaped(char: str) -> str:
 
 
 def _comment(text: str) -> Iterator[str]:
-    for line in textwrap.wrap(_one_line(text), _WIDTH - 2, break_long_words=False, break_on_hyphens=False):
+    for line in textwrap.wrap(_one_line(text), _WIDTH - 4, break_long_words=False, break_on_hyphens=False):
         yield f"# {line}"
 
 
@@ -421,8 +431,5 @@ def _not_carried_over(left_out: Sequence[LeftOut]) -> Iterator[str]:
     if left_out:
         yield from ("", "# --- not carried over ---")
     for left in left_out:
-        first, *rest = textwrap.wrap(
-            f"{_one_line(left.shown)}: {left.reason}", _WIDTH - 4, break_long_words=False, break_on_hyphens=False
-        )
-        yield f"# {first}"
-        yield from (f"#   {line}" for line in rest)
+        first, *rest = _comment(f"{left.shown}: {left.reason}")
+        yield from (first, *(line.replace("# ", "#   ", 1) for line in rest))

@@ -1,91 +1,43 @@
 """Turns a checked config into a `Job`: everything decided and nothing started or written yet.
 
-Owns the checks that need more than the config alone (files, models, names, batch, hub) and reports all of them at
-once, each at its place in the config.
+Owns the checks that need more than the config alone (models, names, batch, directories) and reports all of them at
+once, each at its place in the config. Those of the data are in `training_data`.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sft_kit.config.load import LoadedConfig, load_config
 from sft_kit.config.schema import EvalSection, IdentitySection, RunConfig
-from sft_kit.config.source import Source as ConfigSource
-from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
-from sft_kit.findings import CODES, Finding
+from sft_kit.errors import ConfigError, Problem, UsageError
+from sft_kit.findings import Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
 from sft_kit.msswift.checkpoints import is_complete, kind_of
 from sft_kit.msswift.command import Command, processes_of, swift_command
+from sft_kit.msswift.dataset_syntax import with_home
 from sft_kit.msswift.dialect import translate_model_type
-from sft_kit.msswift.hub import (
-    cached_model,
-    hub_problem,
-    is_hub_id,
-    is_offline,
-    looks_like_path,
-    only_shares_a_folder,
-    uses_hugging_face,
-)
+from sft_kit.msswift.hub import is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
-from sft_kit.msswift.lengths import Lengths, lengths_of
 from sft_kit.plan.batch import BatchPlan, plan_batch
 from sft_kit.plan.gpus import gpu_environment, list_gpus
 from sft_kit.plan.mix import Source
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
-from sft_kit.run.data_check import DataFile, Judge, Measure, check_entry, check_identity
+from sft_kit.run.data_check import DataFile
 from sft_kit.run.directory import check_output_dir
-from sft_kit.run.mix import identity_sample, mix_findings, mix_of
+from sft_kit.run.found import Found
+from sft_kit.run.mix import identity_sample, mix_of
+from sft_kit.run.training_data import check_mix, check_sources, data_findings, entries_of, lengths_for, read_data
 
 SECRET_VARIABLES = {True: "HF_TOKEN", False: "MODELSCOPE_API_TOKEN"}  # by whether the hub is Hugging Face
-_DATA_PREFIXES = {"HF::": True, "MS::": False}
-
-
-@dataclass
-class Findings:
-    """What is wrong with a config, collected so that one run reports it all; places are added from key names."""
-
-    loaded: LoadedConfig
-    problems: list[Problem] = field(default_factory=list)  # of the config: exit 2
-    missing: list[Problem] = field(default_factory=list)  # outside it: exit 5
-    notes: list[Problem] = field(default_factory=list)  # shown
-    doubts: list[Problem] = field(default_factory=list)  # shown, and a person is asked whether to go on
-
-    def add(self, where: list[Problem], key: str, problem: Problem, *, index: int | None = None) -> None:
-        """Append `problem`, found at the dotted `key` (its list item `index`), to `where`."""
-        parts: tuple[str | int, ...] = (*key.split("."), *([] if index is None else [index]))
-        if problem.place in ("", key):
-            place = self.loaded.source.place(parts)
-            problem = Problem(place, f"{key}: {problem.message}", problem.fix)
-        where.append(problem)
-
-    @contextmanager
-    def at(self, key: str) -> Iterator[None]:
-        """Collect the errors of this block under `key`."""
-        try:
-            yield
-        except MissingError as error:
-            for problem in error.problems:
-                self.add(self.missing, key, problem)
-        except UsageError as error:
-            for problem in error.problems:
-                self.add(self.problems, key, problem)
-
-    def raise_if_any(self) -> None:
-        """ConfigError with everything if the config is wrong, else MissingError if something else is not there."""
-        if self.problems:
-            raise ConfigError(*self.problems, *self.missing)
-        if self.missing:
-            raise MissingError(*self.missing)
 
 
 @dataclass(frozen=True)
@@ -151,7 +103,8 @@ class Job:
         values.pop("hub_token", None)  # by environment: the argv is printed and saved
         values["model"] = self.model.source
         values |= {"model_type": self.model.model_type, "template": self.model.template}
-        values["dataset"] = [*self._own_entries(own), *(config.dataset or [])] or None
+        values["dataset"] = [*self._own_entries(own), *map(with_home, config.dataset or [])] or None
+        values["val_dataset"] = [*map(with_home, config.val_dataset or [])] or None
         values["output_dir"] = str(run)
         values["add_version"] = False
         if self.model.local and config.check_model is None:
@@ -170,8 +123,8 @@ class Job:
 
     def local_data(self) -> list[Path]:
         """The user's own data files, without `#N`; folders and hub ids are not files."""
-        entries = [*(self.config.dataset or []), *(self.config.val_dataset or [])]
-        return [path for path in (user_path(dataset_name(entry)) for entry in entries) if path.is_file()]
+        paths = [user_path(entry.name) for *_, entry in entries_of(self.config)]
+        return [path for path in paths if path.is_file()]
 
     def model_values(self) -> dict[str, Any]:
         """What `swift infer` needs to load the base model as this run does (4.x names)."""
@@ -201,21 +154,22 @@ def prepare(
     """
     installation = find_installation()
     loaded = load_config(path, overrides, SwiftKeys(installation))
-    config, found = loaded.config, Findings(loaded)
+    config, found = loaded.config, Found(loaded)
     environ = {**os.environ, **config.launch.env}
     hugging_face = uses_hugging_face(config.use_hf, environ)
     processes = processes_of(environ, config.launch.gpus)
     model = _model(installation, found, environ, hugging_face=hugging_face, ask_hub=ask_hub)
-    _check_data(found, environ, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
+    check_sources(found, environ, hugging_face=hugging_face, ask_hub=ask_hub and not found.missing)
     _check_checkpoints(found)
     _note_what_has_no_effect(found)
     identity = _identity(found)
     batch = _batch(found, processes)
-    lengths = _lengths(installation, config, model, environ, hugging_face=hugging_face)
-    data = _read_data(found, installation, identity, lengths, measure)
+    lengths = lengths_for(installation, config, model, environ, hugging_face=hugging_face)
+    data = read_data(found, installation, identity, lengths, measure)
     rows_a_step = (batch.micro_batch or 1) * (batch.accumulation or 1) * processes
     sources = mix_of(config, data)
-    findings, ignored = _data_findings(found, data, sources, rows_a_step, refuse=refuse_data)
+    check_mix(found, sources, (identity is not None) + bool(config.replay))
+    findings, ignored = data_findings(found, data, sources, rows_a_step, refuse=refuse_data)
     with found.at("output_dir"):
         if not config.output_dir.strip():
             raise UsageError(Problem("", "is empty", "give a directory, such as output"))
@@ -244,7 +198,7 @@ def prepare(
 
 
 def _model(
-    installation: Installation, found: Findings, environ: Mapping[str, str], *, hugging_face: bool, ask_hub: bool
+    installation: Installation, found: Found, environ: Mapping[str, str], *, hugging_face: bool, ask_hub: bool
 ) -> BaseModel | None:
     config = found.loaded.config
     if not config.model:
@@ -264,120 +218,7 @@ def _model(
     return None
 
 
-def _check_data(found: Findings, environ: Mapping[str, str], *, hugging_face: bool, ask_hub: bool) -> None:
-    config = found.loaded.config
-    extra = config.model_extra or {}
-    if not config.dataset and config.identity is None and not extra.get("cached_dataset"):
-        problem = Problem("", "nothing to train on: no identity and no dataset", "add identity: or dataset:")
-        found.add(found.problems, "dataset", problem)
-    own_names = any(extra.get(key) for key in ("custom_dataset_info", "custom_register_path", "external_plugins"))
-    asked: set[bool] = set()  # one answer tells whether a hub can be reached; ms-swift finds the other ids
-    for key, entries in (("dataset", config.dataset or []), ("val_dataset", config.val_dataset or [])):
-        for index, entry in enumerate(entries):
-            name, hub = dataset_name(entry), _DATA_PREFIXES.get(entry[:4].upper(), hugging_face)
-            if name and user_path(name).exists():
-                continue
-            is_path = looks_like_path(name) and not only_shares_a_folder(name)
-            if own_names and not is_path:  # may be a name that the user's own code registers
-                continue
-            if is_path or not is_hub_id(name, hugging_face=hub):
-                fix = f"paths are relative to the current directory, {Path.cwd().name}/"
-                problem = Problem("", f"{name or repr(entry)}: no such file or folder", fix)
-                found.add(found.problems, key, problem, index=index)
-            elif ask_hub and hub not in asked and not is_offline(environ, hugging_face=hub):
-                asked.add(hub)
-                if unreachable := hub_problem(name, "datasets", hugging_face=hub, environ=environ):
-                    found.add(found.missing, key, unreachable, index=index)
-
-
-def _lengths(
-    installation: Installation,
-    config: RunConfig,
-    model: BaseModel | None,
-    environ: Mapping[str, str],
-    *,
-    hugging_face: bool,
-) -> Lengths:
-    """The token counter of this run; an estimate where the tokenizer is not on this disk."""
-    values = dict(config.swift_values())
-    if model is None:
-        return lengths_of(installation, config.model or "", None, values)
-    folder = (
-        Path(model.source) if model.local else cached_model(model.source, hugging_face=hugging_face, environ=environ)
-    )
-    values |= {"model_type": model.model_type, "template": model.template}
-    return lengths_of(installation, model.source, folder if folder and folder.is_dir() else None, values)
-
-
-def _read_data(
-    found: Findings, installation: Installation, identity: IdentityData | None, lengths: Lengths, measure: int
-) -> list[DataFile]:
-    """Every local file of the config, read to its end."""
-    config = found.loaded.config
-    extra = config.model_extra or {}
-    names = [*identity.spec.name.values(), *identity.spec.author.values()] if identity else []
-    columns = extra.get("columns")
-    limit, strategy = lengths.max_length, config.truncation_strategy or "delete"
-    judge = Judge(
-        installation,
-        Measure(lengths, limit, strategy, config.system, measure),
-        tuple(names),
-        columns if isinstance(columns, dict) else {},
-        config.strict is True,
-    )
-    files: list[DataFile] = []
-    if identity and config.identity:
-        files.append(check_identity(judge, identity, own_templates=config.identity.template is not None))
-    for key, entries in (("dataset", config.dataset or []), ("val_dataset", config.val_dataset or [])):
-        for index, entry in enumerate(entries):
-            name = dataset_name(entry)
-            path = user_path(name)
-            if name and path.exists():
-                files += check_entry(judge, entry, key, index, path)
-    return files
-
-
-def _data_findings(
-    found: Findings, files: Sequence[DataFile], sources: Sequence[Source], rows_a_step: int, *, refuse: bool
-) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """(findings, ignored ones) about the data and its mix. With `refuse` an error stops the run as any problem of the
-    config does, lost rows are a doubt, and other warnings are shown."""
-    config, source = found.loaded.config, found.loaded.source
-    if config.identity and config.identity.share and sources[0].trained is None:
-        unknown = ", ".join(each.name for each in sources if each.trained is None and each.name != "identity")
-        problem = Problem(
-            "", f"needs to know how many rows there are of {unknown}", f"write {unknown.split(', ')[0]}#500"
-        )
-        found.add(found.problems, "identity.share", problem)
-    of_mix = [
-        replace(finding, place=source.place(finding.place)) for finding in mix_findings(config, sources, rows_a_step)
-    ]
-    of_files = (finding for file in files for finding in file.findings)
-    every = list(dict.fromkeys([*of_files, *of_mix]))  # a file may serve for training and for validation
-    every += _unknown_checks(source)
-    lost = {code for file in files for code in file.lost}
-    findings = tuple(finding for finding in every if finding.code not in source.ignored)
-    ignored = tuple(finding for finding in every if finding.code in source.ignored)
-    if refuse:
-        for finding in findings:
-            where = found.problems if finding.severity == "error" else found.notes
-            if finding.severity == "warning" and finding.code in lost:
-                where = found.doubts
-            if finding.severity != "note":
-                where.append(finding.problem())
-    return findings, ignored
-
-
-def _unknown_checks(source: ConfigSource) -> Iterator[Finding]:
-    """Codes that the config ignores and that no check has."""
-    for code, line in source.ignored.items():
-        if code not in CODES:
-            close = difflib.get_close_matches(code, CODES, n=1)
-            fix = f"did you mean {close[0]}?" if close else "`sft-kit check` shows the codes in brackets"
-            yield Finding("unknown-check", "warning", f"{source.name}:{line}", f"there is no check {code}", fix)
-
-
-def _check_checkpoints(found: Findings) -> None:
+def _check_checkpoints(found: Found) -> None:
     """What training goes on from: adapters, and a checkpoint to resume."""
     config = found.loaded.config
     for index, name in enumerate(config.adapters or []):
@@ -402,7 +243,7 @@ def _check_checkpoints(found: Findings) -> None:
         )
 
 
-def _note_what_has_no_effect(found: Findings) -> None:
+def _note_what_has_no_effect(found: Found) -> None:
     config = found.loaded.config
     fills = any("self-cognition" in entry for entry in config.dataset or [])
     for key in ("model_name", "model_author"):
@@ -414,7 +255,7 @@ def _note_what_has_no_effect(found: Findings) -> None:
         found.add(found.notes, "torch_dtype", Problem("", message, "on a CPU set torch_dtype: float32"))
 
 
-def _batch(found: Findings, processes: int) -> BatchPlan:
+def _batch(found: Found, processes: int) -> BatchPlan:
     config = found.loaded.config
     batch = plan_batch(
         config.per_device_train_batch_size,
@@ -429,13 +270,6 @@ def _batch(found: Findings, processes: int) -> BatchPlan:
     return BatchPlan(None, None)
 
 
-def dataset_name(entry: str) -> str:
-    """`owner/name` of ms-swift's `MS::owner/name:subset#500`; a path stays as it is."""
-    name = entry.rsplit("#", 1)[0] if entry.rpartition("#")[2].isdigit() else entry
-    name = name[4:] if name[:4].upper() in _DATA_PREFIXES else name
-    return name if user_path(name).exists() else name.split(":", 1)[0]
-
-
 def identity_data(section: IdentitySection) -> IdentityData:
     """The rows and held-out questions of an identity section. Raises UsageError for templates that cannot be used."""
     name, author = section.per_language("name"), section.per_language("author")
@@ -443,7 +277,7 @@ def identity_data(section: IdentitySection) -> IdentityData:
     return generate(spec, load_templates(user_path(section.template) if section.template else None))
 
 
-def _identity(found: Findings) -> IdentityData | None:
+def _identity(found: Found) -> IdentityData | None:
     """The identity rows themselves: making them takes milliseconds and finds all that is wrong with the section."""
     section = found.loaded.config.identity
     if section is None:

@@ -7,7 +7,6 @@ directory needs no weights here, and of a hub model only the small files are dow
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,13 @@ from typing import Any, get_args
 
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import RunConfig
-from sft_kit.console import Mark, print_marked, print_table, result, say, warn, working
+from sft_kit.console import Mark, print_marked, print_table, result, result_json, say, warn, working
+from sft_kit.data.text import BIDI, INVISIBLE
 from sft_kit.errors import MsSwiftError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import architecture, kind_of
 from sft_kit.msswift.command import swift_argv
+from sft_kit.msswift.dataset_syntax import parse_entry
 from sft_kit.msswift.datasets import Conversation, files_of, reading_of
 from sft_kit.msswift.dialect import translate_model_type
 from sft_kit.msswift.encode import ENCODE_WORKER, EncodedModel, EncodedRow, Fate, Piece, encode
@@ -32,10 +33,12 @@ from sft_kit.msswift.install import Generation, Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
-from sft_kit.run.prepare import SECRET_VARIABLES, dataset_name, identity_data
+from sft_kit.run.found import Found
+from sft_kit.run.prepare import SECRET_VARIABLES, identity_data
 from sft_kit.run.process import start
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
+from sft_kit.run.training_data import check_sources, renamed_columns
 
 SCHEMA_VERSION = 1
 MEASURED = 100
@@ -85,17 +88,26 @@ def preview(path: Path, overrides: Sequence[str], models: Sequence[str], rows: i
     and MsSwiftError, after the other models were shown, when ms-swift cannot make a template for one.
     """
     installation = find_installation()
-    config = load_config(path, overrides, SwiftKeys(installation)).config
+    loaded = load_config(path, overrides, SwiftKeys(installation))
+    config = loaded.config
     names = list(dict.fromkeys(models)) or ([config.model] if config.model else [])
     if not names:
         raise UsageError(Problem("", "there is no model to preview", "add model: to the config, or give --model"))
-    samples = _samples(config, rows, installation.generation)
     environ = {**os.environ, **config.launch.env}
     hugging_face = uses_hugging_face(config.use_hf, environ)
+    found = Found(loaded)
+    check_sources(found, environ, hugging_face=hugging_face, ask_hub=False)
+    columns: dict[str, str] = {}
+    with found.at("columns"):
+        columns = renamed_columns(config)
+    found.raise_if_any()
+    samples = _samples(config, rows, installation.generation, columns)
     located = [_locate(name, environ, hugging_face=hugging_face) for name in names]
     argvs = [_argv(installation, config, model) for model in located]
     if config.hub_token:
         environ[SECRET_VARIABLES[hugging_face]] = config.hub_token
+    if all(model.local for model in located):  # with a token ms-swift logs in first, which fails without a network
+        environ = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES.values()}
     # no GPU is needed, and one that is training must not lose memory to a look at the data
     environ |= {"CUDA_VISIBLE_DEVICES": "", **({"USE_HF": "1"} if config.use_hf else {})}
     messages = [[{"role": role, "content": content} for role, content in sample.messages] for sample in samples]
@@ -116,13 +128,11 @@ def preview(path: Path, overrides: Sequence[str], models: Sequence[str], rows: i
             raise MsSwiftError(*failed, returncode=1)
 
 
-def _samples(config: RunConfig, rows: int, generation: Generation) -> list[Sample]:
+def _samples(config: RunConfig, rows: int, generation: Generation, columns: Mapping[str, str]) -> list[Sample]:
     """Rows of every source that can be read here, in the order of training. Raises UsageError when there are none."""
     samples = list(_identity_samples(config, rows))
-    renamed = (config.model_extra or {}).get("columns")
-    columns = renamed if isinstance(renamed, dict) else {}
     for entry in config.dataset or []:
-        path = user_path(dataset_name(entry))
+        path = user_path(parse_entry(entry).name)
         if not path.exists():
             warn(f"{entry}: not on this machine, so its rows are not shown; ms-swift downloads it when it trains")
             continue
@@ -132,7 +142,7 @@ def _samples(config: RunConfig, rows: int, generation: Generation) -> list[Sampl
     if config.replay:
         say("replay rows are left out: the base model answers them when training starts")
     if not samples:
-        fix = "add identity:, or a local file under dataset:"
+        fix = "add identity:, or a local file with rows under dataset:"
         raise UsageError(Problem("", "there are no rows to preview", fix))
     return samples
 
@@ -174,8 +184,9 @@ def _locate(name: str, environ: Mapping[str, str], *, hugging_face: bool) -> Bas
     if is_own_model(name) or not folder.is_dir():
         return locate_model(name, hugging_face=hugging_face, environ=environ)
     if kind_of(folder) != "model":
-        what = "is an adapter" if kind_of(folder) == "adapter" else "has no config.json"
-        raise UsageError(Problem(name, what, "give the folder of a model"))
+        if kind_of(folder) == "adapter":
+            raise UsageError(Problem(name, "is an adapter, not a full model", "give its base model"))
+        raise UsageError(Problem(name, "has no config.json", "give the folder of a model"))
     has_tiktoken = any(file.suffix in (".tiktoken", ".model") for file in folder.iterdir())
     if not has_tiktoken and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(Problem(name, "has no tokenizer files", "copy tokenizer.json and tokenizer_config.json there"))
@@ -204,7 +215,7 @@ def _show(
 ) -> None:
     if as_json:
         values = [_values(name, model, samples, notes_of(model, config)) for name, model in models]
-        result(json.dumps({"schema": SCHEMA_VERSION, "models": values}, ensure_ascii=False))
+        result_json({"schema": SCHEMA_VERSION, "models": values})
         return
     if models:
         print_marked([[(LEGEND, "faint")]])
@@ -386,8 +397,11 @@ def _shortened(text: str) -> str:
     return f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
 
 
+_VISIBLE = str.maketrans({"\n": "⏎", "\t": "⇥", "\r": "␍"} | {c: f"⟨U+{ord(c):04X}⟩" for c in BIDI | INVISIBLE})
+
+
 def _visible(text: str) -> str:
-    return text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return text.translate(_VISIBLE)
 
 
 def _values(name: str, model: EncodedModel, samples: Sequence[Sample], notes: Sequence[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from sft_kit.config.schema import RunConfig
 from sft_kit.models.catalog import is_own_model
+from sft_kit.msswift.dataset_syntax import parse_entry
 from sft_kit.resources import user_path
-from sft_kit.run.prepare import dataset_name
 from sft_kit.secrets import is_secret
 
 _PATHS = (
@@ -48,6 +48,6 @@ def _absolute(value: Any) -> Any:
         return [_absolute(item) for item in value]
     if not isinstance(value, str):
         return value
-    name = dataset_name(value)
+    name = parse_entry(value).name
     path = user_path(name)
     return value.replace(name, str(path.absolute()), 1) if name and path.exists() else value

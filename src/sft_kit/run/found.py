@@ -1,0 +1,48 @@
+"""What is wrong with a config, collected while it is checked, so that one run reports all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sft_kit.config.load import LoadedConfig
+from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
+
+
+@dataclass
+class Found:
+    """Problems by what follows from them; places are added from key names."""
+
+    loaded: LoadedConfig
+    problems: list[Problem] = field(default_factory=list)  # of the config: exit 2
+    missing: list[Problem] = field(default_factory=list)  # outside it: exit 5
+    notes: list[Problem] = field(default_factory=list)  # shown
+    doubts: list[Problem] = field(default_factory=list)  # shown, and a person is asked whether to go on
+
+    def add(self, where: list[Problem], key: str, problem: Problem, *, index: int | None = None) -> None:
+        """Append `problem`, found at the dotted `key` (its list item `index`), to `where`."""
+        parts: tuple[str | int, ...] = (*key.split("."), *([] if index is None else [index]))
+        if problem.place in ("", key):
+            place = self.loaded.source.place(parts)
+            problem = Problem(place, f"{key}: {problem.message}", problem.fix)
+        where.append(problem)
+
+    @contextmanager
+    def at(self, key: str) -> Iterator[None]:
+        """Collect the errors of this block under `key`."""
+        try:
+            yield
+        except MissingError as error:
+            for problem in error.problems:
+                self.add(self.missing, key, problem)
+        except UsageError as error:
+            for problem in error.problems:
+                self.add(self.problems, key, problem)
+
+    def raise_if_any(self) -> None:
+        """ConfigError with everything if the config is wrong, else MissingError if something else is not there."""
+        if self.problems:
+            raise ConfigError(*self.problems, *self.missing)
+        if self.missing:
+            raise MissingError(*self.missing)

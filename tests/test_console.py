@@ -1,0 +1,28 @@
+"""What data may do to the terminal that shows it, and to the program that reads it: nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sft_kit.console import result_json, safe, show_finding
+from sft_kit.findings import Finding
+
+
+def test_what_steers_or_reorders_a_terminal_is_replaced() -> None:
+    assert safe("a\x1b[31mb\x9bc\u202ed\x07\udcffe\r") == "a\ufffd[31mb\ufffdc\ufffdd\ufffd\ufffde\ufffd"
+    assert safe("精衡\n\té 👩\u200d💻") == "精衡\n\té 👩\u200d💻"
+
+
+def test_a_finding_is_one_line_whatever_its_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    show_finding(Finding("few-rows", "note", "a\nerror b\u202e.jsonl", "only 3 rows", "add some"))
+    assert capsys.readouterr().out == "note a error b\ufffd.jsonl: only 3 rows  [few-rows]\n  add some\n"
+
+
+def test_json_is_one_line_of_plain_text_with_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"place": "精衡\x9b31m\u202e\x1b\n\udcff.jsonl"}
+    result_json(value)
+    printed = capsys.readouterr().out
+    assert printed == '{"place": "精衡\\u009b31m\\u202e\\u001b\\n\\udcff.jsonl"}\n'
+    assert json.loads(printed) == value
