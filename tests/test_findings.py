@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +61,8 @@ def test_every_code_is_registered() -> None:
 def test_every_registered_code_is_used() -> None:
     source = "\n".join(p.read_text(encoding="utf-8") for p in ROOT.rglob("*.py") if p.name != "findings.py")
     assert {code for code in CODES if f'"{code}"' not in source} == set()
+
+
+def test_every_code_is_explained_once_in_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "checks.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.MULTILINE)) == sorted(CODES)
