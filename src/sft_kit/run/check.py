@@ -14,9 +14,10 @@ from sft_kit.console import print_table, result, result_json, show_finding
 from sft_kit.errors import GateError, Problem
 from sft_kit.findings import Finding, in_order
 from sft_kit.report.plot import sparkline
-from sft_kit.run.data_check import DataFile, TokenCounts
+from sft_kit.run.data_check import DataFile
 from sft_kit.run.mix import MIX_COLUMNS, mix_rows, mix_values
 from sft_kit.run.prepare import Job, prepare
+from sft_kit.run.token_counts import TokenCounts
 
 SCHEMA_VERSION = 1
 MEASURED_ROWS = 2_000

@@ -6,7 +6,6 @@ knows what ms-swift drops, `data.lint` what is not fit to train on, `msswift.len
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,31 +22,12 @@ from sft_kit.identity.claims import claimed_identity
 from sft_kit.identity.generate import IdentityData
 from sft_kit.msswift.datasets import Conversation, Reading, files_of, folder_findings, reading_of
 from sft_kit.msswift.install import Installation
-from sft_kit.msswift.lengths import Lengths
+from sft_kit.run.token_counts import LINES_SHOWN, Measure, Meter, TokenCounts, at_line
 
-LINES_SHOWN = 10
-_TEMPLATE_BYTES = 256  # more than any template puts around a turn: no row with fewer bytes to spare is over the limit
-_BATCH = 512
 _LONGEST_QUESTION = 80  # characters; no held-out question is longer
 _DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".txt", ".tsv", ".parquet", ".xlsx"})
 _NOT_ROWS = frozenset({"config.json", "dataset_info.json", "dataset_infos.json"})
 _LARGE = 20_000_000  # bytes, a second or two of reading
-BINS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """Tokens of the rows that were counted, as ms-swift encodes them; `histogram` is {upper bound: rows}, `over` the
-    rows longer than max_length, `exact` whether the counts are ms-swift's to the token."""
-
-    rows: int
-    least: int
-    median: int
-    most: int
-    mean: float
-    histogram: Mapping[int, int]
-    over: int
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -65,21 +45,6 @@ class DataFile:
     tokens: TokenCounts | None
     findings: tuple[Finding, ...]
     lost: frozenset[str]  # codes of the findings that cost rows
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How rows are measured: by `lengths`, against `max_length` and what ms-swift does with longer ones.
-
-    `system` is the prompt of rows that bring none. The first `sample` rows of a file are counted for its histogram;
-    of the others only those that may be over the limit, so that short data costs nothing.
-    """
-
-    lengths: Lengths
-    max_length: int | None
-    strategy: str
-    system: str | None
-    sample: int
 
 
 @dataclass(frozen=True)
@@ -134,7 +99,7 @@ def _left_out(folder: Path, read: Sequence[Path]) -> Iterator[Finding]:
 def check_identity(judge: Judge, identity: IdentityData, *, own_templates: bool) -> DataFile:
     """The generated rows, as if they lay in a file; those of a user's own templates are judged too."""
     lint = Lint("identity", own_names=judge.own_names, other_identity=partial(claimed_identity, own=judge.own_names))
-    meter = _Meter(judge.measure)
+    meter = Meter(judge.measure)
     for number, each in enumerate(identity.rows, 1):
         messages = tuple((message.role, message.content) for message in each.row.messages)
         lint.add(number, messages)
@@ -148,16 +113,16 @@ def check_identity(judge: Judge, identity: IdentityData, *, own_templates: bool)
 
 def _placed(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, each at the first of its lines."""
-    return [replace(f, place=_at(f.place, f.lines)) if f.lines else f for f in findings]
+    return [replace(f, place=at_line(f.place, f.lines)) if f.lines else f for f in findings]
 
 
 def _check_file(judge: Judge, entry: str, key: str, index: int, reading: Reading) -> DataFile:
     path, place = reading.path, str(reading.path)
     lint = Lint(place, own_names=judge.own_names, other_identity=partial(claimed_identity, own=judge.own_names))
-    meter = _Meter(judge.measure)
+    meter = Meter(judge.measure)
     dropped: dict[str, _Rows] = {}
     changed: dict[str, _Rows] = {}
-    asked = _Rows("a held-out question")
+    asked = _Rows()
     with RowView(place, reading.records) as view:
         for number, row in enumerate(() if reading.fatal else reading.rows()):
             view.done(number)
@@ -179,8 +144,7 @@ def _check_file(judge: Judge, entry: str, key: str, index: int, reading: Reading
     if asked.rows:
         message = f"{asked.rows} rows ask what the evaluation asks; the identity is then not proven on unseen questions"
         fix = "remove them, or prove it with questions of your own"
-        findings.append(Finding("held-out-in-data", "warning", _at(place, asked.lines), message, fix, asked.rows,
-                                tuple(asked.lines)))  # fmt: skip
+        findings.append(asked.finding("held-out-in-data", "warning", place, message, fix))
     deleted = meter.over if meter.deletes else 0
     kept = 0 if reading.fatal else lint.counts.rows - deleted
     return DataFile(
@@ -210,7 +174,9 @@ def _graver(finding: Finding, rows: int) -> Finding:
 
 @dataclass
 class _Rows:
-    reason: str
+    """Rows of one fate: why, how many, and the lines of the first few."""
+
+    reason: str = ""
     rows: int = 0
     lines: list[int] = field(default_factory=list)
 
@@ -218,6 +184,9 @@ class _Rows:
         self.rows += 1
         if len(self.lines) < LINES_SHOWN:
             self.lines.append(line)
+
+    def finding(self, code: str, severity: Severity, place: str, message: str, fix: str) -> Finding:
+        return Finding(code, severity, at_line(place, self.lines), message, fix, self.rows, tuple(self.lines))
 
 
 def _dropped_findings(place: str, dropped: Mapping[str, _Rows], read: int, *, strict: bool) -> Iterator[Finding]:
@@ -227,112 +196,21 @@ def _dropped_findings(place: str, dropped: Mapping[str, _Rows], read: int, *, st
         message = f"{each.rows} of {read} rows: {each.reason}; {doing}"
         severity: Severity = "error" if strict or lost == read else "warning"
         fix = "correct the rows, or remove them"
-        yield Finding(code, severity, _at(place, each.lines), message, fix, each.rows, tuple(each.lines))
+        yield each.finding(code, severity, place, message, fix)
 
 
 def _changed_findings(place: str, changed: Mapping[str, _Rows]) -> Iterator[Finding]:
     for code, each in changed.items():
         severity: Severity = "error" if code == "nothing-trained" else "warning"
         fix = "write the rows as they are meant"
-        yield Finding(code, severity, _at(place, each.lines), f"{each.rows} rows: {each.reason}", fix, each.rows,
-                      tuple(each.lines))  # fmt: skip
-
-
-class _Meter:
-    """Counts tokens, a batch of rows at a time."""
-
-    def __init__(self, measure: Measure) -> None:
-        self._measure = measure
-        self._waiting: list[tuple[int, int, Conversation]] = []  # (number, line, messages)
-        self._seen = 0
-        self._lengths: list[int] = []
-        self._over: list[tuple[int, int]] = []  # (line, tokens) of the first few
-        self.over = 0
-
-    @property
-    def deletes(self) -> bool:
-        """Whether rows over the limit are left out, not cut."""
-        return self._measure.strategy == "delete"
-
-    def add(self, line: int, messages: Conversation) -> None:
-        self._seen += 1
-        if self._seen <= self._measure.sample or self._may_be_over(messages):
-            self._waiting.append((self._seen, line, messages))
-            if len(self._waiting) >= _BATCH:
-                self._count()
-
-    def _may_be_over(self, messages: Conversation) -> bool:
-        """A token is at least one byte, so that a row with few bytes cannot have many tokens."""
-        if self._measure.max_length is None:
-            return False
-        characters = len(self._measure.system or "") + sum([len(text) for _, text in messages])
-        return _TEMPLATE_BYTES * (len(messages) + 1) + 4 * characters > self._measure.max_length
-
-    def _count(self) -> None:
-        system, limit = self._measure.system, self._measure.max_length
-        rows, self._waiting = self._waiting, []
-        counted = self._measure.lengths.count_many([messages for *_, messages in rows], system)
-        for (number, line, _), tokens in zip(rows, counted, strict=True):
-            if number <= self._measure.sample:
-                self._lengths.append(tokens)
-            if limit is not None and tokens > limit:
-                self.over += 1
-                if len(self._over) < LINES_SHOWN:
-                    self._over.append((line, tokens))
-
-    def counts(self) -> TokenCounts | None:
-        """Of the sample; None where it is empty."""
-        self._count()
-        if not self._lengths:
-            return None
-        ordered = sorted(self._lengths)
-        return TokenCounts(
-            len(ordered),
-            ordered[0],
-            ordered[len(ordered) // 2],
-            ordered[-1],
-            sum(ordered) / len(ordered),
-            histogram(ordered),
-            self.over,
-            self._measure.lengths.exact,
-        )
-
-    def findings(self, place: str) -> list[Finding]:
-        self._count()
-        if not self.over:
-            return []
-        limit, strategy = self._measure.max_length, self._measure.strategy
-        longest = max(tokens for _, tokens in self._over)
-        about = "" if self._measure.lengths.exact else "about "
-        what = f"{self.over} row(s) are longer than max_length {limit} tokens ({about}{longest} in one of them)"
-        lines = tuple(line for line, _ in self._over)
-        if self.deletes:
-            fix = "raise max_length, shorten the rows, or set truncation_strategy: right"
-            message = f"{what}; ms-swift leaves them out"
-        else:
-            fix = "raise max_length, or shorten the rows"
-            message = f"{what}; they are cut (truncation_strategy: {strategy})"
-        return [Finding("over-max-length", "warning", _at(place, lines), message, fix, self.over, lines)]
-
-
-def histogram(lengths: Iterable[int]) -> dict[int, int]:
-    """{upper bound: rows} in powers of two; what is longer than the last bound counts there."""
-    bins: dict[int, int] = {}
-    for tokens in lengths:
-        bound = next((bound for bound in BINS if tokens <= bound), 2 ** math.ceil(math.log2(max(tokens, 1))))
-        bins[bound] = bins.get(bound, 0) + 1
-    return dict(sorted(bins.items()))
-
-
-def _state(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
-
-
-def _at(place: str, lines: Sequence[int]) -> str:
-    return f"{place}:{lines[0]}" if lines else place
+        yield each.finding(code, severity, place, f"{each.rows} rows: {each.reason}", fix)
 
 
 def _shown(path: Path) -> Path:
     """`path` as short as it can be given from here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _state(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns

@@ -34,9 +34,10 @@ from sft_kit.msswift.lengths import Lengths, lengths_of
 from sft_kit.plan.mix import Source
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import BaseModel
-from sft_kit.run.data_check import DataFile, Judge, Measure, check_entry, check_identity
+from sft_kit.run.data_check import DataFile, Judge, check_entry, check_identity
 from sft_kit.run.found import Found
 from sft_kit.run.mix import mix_findings
+from sft_kit.run.token_counts import Measure
 
 _OWN_NAMES = ("custom_dataset_info", "custom_register_path", "external_plugins")
 
