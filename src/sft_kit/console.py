@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -91,16 +91,25 @@ def show_finding(finding: Finding) -> None:
         out.print(Text(f"  {rest}", style="dim"))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int = 0) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    whole: int = 0,
+    numbers: Collection[int] = (),
+) -> None:
     """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code.
 
-    The first `whole` columns are never broken over lines.
+    The first `whole` columns are never broken over lines, nor are those of `numbers`, which stand to the right.
     """
     table = Table(title=title or None, title_justify="left", header_style="bold")
     if not out.is_terminal:
         table.box = box.SIMPLE
     for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index < whole)
+        is_number = index in numbers
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(column, overflow="fold", no_wrap=index < whole or is_number, justify=justify)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     out.print(table)

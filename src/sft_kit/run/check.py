@@ -55,11 +55,10 @@ def show_check(report: CheckReport, *, as_json: bool) -> None:
         result_json(_values(report))
         return
     job = report.job
-    print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(job.mix()), whole=1)
+    print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(job.mix()), numbers=range(1, 6))
     if job.data:
-        print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in job.data], whole=1)
-    if any(file.tokens and not file.tokens.exact for file in job.data):
-        result(_ESTIMATED)
+        print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in job.data], numbers=(2, 3))
+        result(_TOKENS + (_ESTIMATED if any(file.tokens and not file.tokens.exact for file in job.data) else ""))
     for finding in report.findings:
         show_finding(finding)
     counts = ", ".join(counted(report.count(severity), severity) for severity in ("error", "warning", "note"))
@@ -81,8 +80,9 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-_FILE_COLUMNS = ("file", "format", "rows", "dropped", "languages", "tokens (least / median / most)", "spread")
-_ESTIMATED = "~ estimated: the model's tokenizer is not on this machine, or its template has rules of its own"
+_FILE_COLUMNS = ("file", "format", "rows", "dropped", "languages", "tokens*", "spread")
+_TOKENS = f"* least / median / most of the first {MEASURED_ROWS:,} rows of a file"
+_ESTIMATED = "; ~ estimated: the tokenizer is not on this machine, or the template has rules of its own"
 
 
 def _file_row(file: DataFile) -> tuple[str, ...]:
