@@ -26,6 +26,12 @@ def wait_for(path: Path, seconds: float) -> None:
         time.sleep(0.1)
 
 
+def signals_as_a_terminal_leaves_them() -> None:
+    """A test run that was started with nohup, or behind `&`, ignores these two, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
@@ -55,6 +61,7 @@ def test_no_process_is_left_and_the_run_is_interrupted(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        preexec_fn=signals_as_a_terminal_leaves_them,
     )
     try:
         give_up = time.monotonic() + 120
