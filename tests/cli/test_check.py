@@ -264,3 +264,12 @@ def test_the_usual_slips_are_named_for_what_they_are(
     write_config(tmp_path, VALID + f"dataset: {name}\n")
 
     assert said in sft_kit("check", "config.yaml").stdout
+
+
+def test_set_beats_the_file(sft_kit: Run, tmp_path: Path) -> None:
+    rows(tmp_path / "mine.jsonl", *good(60))
+    write_config(tmp_path, VALID + "dataset: gone.jsonl\n")
+
+    report = json.loads(sft_kit("check", "config.yaml", "--set", "dataset=mine.jsonl#30", "--json").stdout)
+
+    assert [source["name"] for source in report["mix"]] == ["identity", "mine.jsonl#30"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -15,6 +13,7 @@ from ruamel.yaml import YAML
 from sft_kit.config.shell import read_script
 from sft_kit.msswift.install import find_installation
 from tests.cli.conftest import Run
+from tests.configs.test_tutorials import arguments_of
 
 SCRIPTS = Path(__file__).parents[1] / "data" / "scripts"
 NAMED = ("--name", "Nova", "--author", "Ye Botao")
@@ -166,31 +165,12 @@ def test_a_tutorials_config_gives_the_command_that_was_pasted(
         dry = sft_kit("train", name, "--dry-run")
         assert dry.returncode == 0, dry.stderr
         (built,) = read_script(dry.stdout, environ={}).commands
-        given = flags(command.argv) | difference
+        given = arguments_of(command.argv) | difference
         given |= {"output_dir": None, "add_version": ["false"]}  # sft-kit makes the run's directory itself
         if find_installation().generation == 4:
             given["tuner_type"] = given.pop("train_type")
             if "model_type" in given:
                 given |= {"model_type": ["qwen3"], "template": ["qwen3_thinking"]}
-        assert flags(built.argv) | {"output_dir": None} == given
+        assert arguments_of(built.argv) | {"output_dir": None} == given
         assert built.env.items() >= command.env.items()
         assert shlex.split(dry.stdout)[-len(built.argv) :] == list(built.argv)
-
-
-def flags(words: Sequence[str]) -> dict[str, list[Any] | None]:
-    """{flag: its words}, numbers as numbers, so that 1e-4 and 0.0001 are equal."""
-    found: dict[str, list[Any] | None] = {}
-    values: list[Any] = []
-    for word in words:
-        if word.startswith("--"):
-            found[word[2:]] = values = []
-        else:
-            values.append(_number(word))
-    return found
-
-
-def _number(word: str) -> Any:
-    try:
-        return float(word)
-    except ValueError:
-        return word

@@ -115,3 +115,12 @@ def test_a_model_that_fails_is_told_after_the_others_with_its_log(
 def test_a_preview_leaves_nothing_behind(previewed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     names = {path.name for path in previewed[0].iterdir()}
     assert names == {"config.yaml", "mine.jsonl", "first", "second", "broken"}
+
+
+def test_set_beats_the_file(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "config.yaml").write_text("model: elsewhere\nidentity: {name: Nova, author: Ye}\n", encoding="utf-8")
+
+    result = sft_kit("preview", "config.yaml", "--set", "model=empty")
+
+    assert (result.returncode, "empty: has no config.json" in result.stderr) == (2, True)
