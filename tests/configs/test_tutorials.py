@@ -65,6 +65,7 @@ IDENTITY_RUN = {
 def arguments_of(words: list[str]) -> dict[str, list[Any]]:
     """{flag: its words}, numbers as numbers, so that 1e-4 and 0.0001 are equal."""
     found: dict[str, list[Any]] = {}
+    values: list[Any] = []  # of no flag yet: the script that is run
     for word in words:
         if word.startswith("--"):
             found[word[2:]] = values = []
