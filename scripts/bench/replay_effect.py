@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_kit.evaluate.compare import Evaluation, Pair, Rate, compare
+from sft_kit.evaluate.compare import Evaluation, Pair, compare
 from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
+from sft_kit.evaluate.statistics import Rate
 from sft_kit.msswift.chat import Chat
-from sft_kit.run.answers import ask_greedily, open_chat
+from sft_kit.run.chats import ask_greedily, open_chat
 from sft_kit.run.prepare import Job, prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]

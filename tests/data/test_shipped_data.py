@@ -16,7 +16,7 @@ from sft_kit.evaluate.score import mentions, normalise
 from sft_kit.identity.generate import IdentitySpec, generate
 from sft_kit.identity.templates import load_templates
 from sft_kit.resources import shipped
-from sft_kit.run.answers import replay_prompts
+from sft_kit.run.replay import replay_prompts
 
 KINDS = {"fact", "arithmetic", "writing", "code", "chat", "near-miss"}
 REPLAY_KINDS = [

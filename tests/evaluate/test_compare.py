@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from sft_kit.evaluate.compare import Evaluation, Pair, Rate, compare
+from sft_kit.evaluate.compare import Evaluation, Pair, compare
 from sft_kit.evaluate.probes import Probe
+from sft_kit.evaluate.statistics import Rate
 from sft_kit.identity.generate import Expect
 
 NAMES = ("Jingheng", "精衡", "Ye Botao")

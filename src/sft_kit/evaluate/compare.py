@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sft_kit.errors import Problem
 from sft_kit.evaluate.probes import Probe
 from sft_kit.evaluate.score import judge_identity, mentions, names_in, normalise, visible
+from sft_kit.evaluate.statistics import Rate
 
 
 @dataclass(frozen=True)
@@ -28,33 +28,6 @@ class Pair:
     reason: str
     base_correct: bool | None = None
     tuned_correct: bool | None = None
-
-
-@dataclass(frozen=True)
-class Rate:
-    """k of n with the 95 % Wilson score interval (Wilson 1927): 20/20 still only shows >= 83.9 %."""
-
-    k: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        return self.k / self.n if self.n else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """(low, high) of the share, each in 0..1."""
-        if not self.n:
-            return (0.0, 1.0)
-        z = 1.959964
-        centre = (self.share + z * z / (2 * self.n)) / (1 + z * z / self.n)
-        half = z * math.sqrt(self.share * (1 - self.share) / self.n + z * z / (4 * self.n * self.n))
-        half /= 1 + z * z / self.n
-        return (max(0.0, centre - half), min(1.0, centre + half))
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.k}/{self.n} = {self.share:.1%} ({low:.1%}-{high:.1%})"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from sft_kit import __version__
 from sft_kit.console import say
 from sft_kit.data.formats import write_rows, write_text
 from sft_kit.identity.generate import meta_path, write_identity
-from sft_kit.run.answers import Replay, replay_rows
 from sft_kit.run.directory import RunDirectory
 from sft_kit.run.prepare import Job, OwnData
+from sft_kit.run.replay import Replay, replay_rows
 
 
 def planned_own_data(job: Job, run: RunDirectory) -> OwnData:

@@ -17,7 +17,7 @@ from sft_kit.errors import InterruptedRun, Problem, UsageError
 from sft_kit.msswift.chat import Chat, RefusedQuestion
 from sft_kit.msswift.install import find_installation
 from sft_kit.plan.gpus import gpu_environment
-from sft_kit.run.answers import open_chat
+from sft_kit.run.chats import open_chat
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
 from sft_kit.run.targets import Target, resolve_adapter, resolve_model

@@ -28,8 +28,8 @@ from sft_kit.msswift.command import Command
 from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
 from sft_kit.report.before_after import markdown_report
 from sft_kit.report.plot import loss_svg
-from sft_kit.run.answers import before_and_after
 from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
+from sft_kit.run.evaluation import before_and_after
 from sft_kit.run.mix import mix_line, mix_values
 from sft_kit.run.own_data import write_own_data
 from sft_kit.run.prepare import Job

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_kit.run.replay_cache import Given, answers_file, append_answers, model_digest, read_answers
+from sft_kit.run.answer_cache import Given, answers_file, append_answers, model_digest, read_answers
 
 SETTINGS = {"max_new_tokens": 64.0}
 TENSOR_BYTES = 4096
@@ -122,7 +122,7 @@ def test_no_cache_is_an_empty_one_and_one_that_cannot_be_written_is_done_without
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     script = (
-        "import sys; from pathlib import Path; from sft_kit.run.replay_cache import Given, append_answers\n"
+        "import sys; from pathlib import Path; from sft_kit.run.answer_cache import Given, append_answers\n"
         "for n in range(200): append_answers(Path(sys.argv[1]), {f'{sys.argv[2]} {n}': Given('x' * 2000, True)})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in ("a", "b", "c")]

@@ -14,7 +14,8 @@ import pytest
 from sft_kit.data.rows import Message, Row
 from sft_kit.errors import MsSwiftError
 from sft_kit.msswift.install import Installation, find_installation
-from sft_kit.run.answers import (
+from sft_kit.run.answer_cache import Given, answers_file, append_answers, read_answers
+from sft_kit.run.replay import (
     REPLAY_SETTINGS,
     Replay,
     Skipped,
@@ -23,7 +24,6 @@ from sft_kit.run.answers import (
     replay_rows,
     unfit_answer,
 )
-from sft_kit.run.replay_cache import Given, answers_file, append_answers, read_answers
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Asks models: starts the chat worker under supervision, and builds what needs a model's own answers.
+"""Replay rows: general prompts answered by the base model itself, which keep what it knew.
 
-Owns the before/after answers of an evaluation and the replay rows (general prompts answered by the base model, which
-keep what it knew): which answers are fit to train on, and why the others are not. The answers themselves are kept in
-`replay_cache`.
+Owns which prompts are asked, which answers are fit to train on and why the others are not. The answers are kept in
+`answer_cache`.
 """
 
 from __future__ import annotations
@@ -10,33 +9,27 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_kit.console import AnswerView, working
+from sft_kit.console import AnswerView
 from sft_kit.data.rows import Message, Row
-from sft_kit.data.text import has_cjk, is_cjk
-from sft_kit.evaluate.compare import Evaluation, compare
-from sft_kit.evaluate.probes import Probe
+from sft_kit.evaluate.degenerate import other_language, repeats_itself
 from sft_kit.evaluate.score import visible
 from sft_kit.identity.claims import claimed_identity
-from sft_kit.msswift.chat import WORKER, Answer, Chat, Conversation
-from sft_kit.msswift.command import Command, swift_argv
+from sft_kit.msswift.chat import Chat
 from sft_kit.msswift.install import Installation
 from sft_kit.resources import shipped
-from sft_kit.run.process import start
-from sft_kit.run.replay_cache import Given, answers_file, append_answers, read_answers
+from sft_kit.run.answer_cache import Given, answers_file, append_answers, read_answers
+from sft_kit.run.chats import ask_greedily, open_chat
 
 REPLAY_TOKENS = 64
 REPLAY_SETTINGS: Mapping[str, float] = {"max_new_tokens": REPLAY_TOKENS, "temperature": 0.0, "repetition_penalty": 1.0}
 _ASKED_AT_ONCE = 16  # the worker's own batch: what is answered is kept after each
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)）]?(?=\s|$)|[。！？]|\n")
-_NAMES_A_LANGUAGE = re.compile(r"[英日韩法德俄]语|英文|日文|译|\b(?:translat|chinese|japanese|korean)", re.IGNORECASE)
-_REPEATED = re.compile(r"(.{4,}?)\1{2,}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,62 +57,6 @@ class Replay:
     def reasons(self) -> dict[str, int]:
         """How many were skipped for each reason, the commonest first."""
         return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
-
-
-def chat_command(installation: Installation, values: Mapping[str, Any], env: Mapping[str, str]) -> Command:
-    """The worker process that loads what `swift infer` with `values` (4.x names) would load."""
-    argv = swift_argv(installation, "infer", values)
-    return Command((installation.python, *WORKER, *argv), dict(env))
-
-
-@contextmanager
-def open_chat(
-    installation: Installation, values: Mapping[str, Any], *, log: Path, env: Mapping[str, str]
-) -> Iterator[Chat]:
-    """A loaded model to talk to; its process is gone when the block ends, however it ends.
-
-    Raises MsSwiftError with the log's own last error line when the model cannot be loaded.
-    """
-    # unused here, but left to itself ms-swift 3.x makes result folders in the checkpoint or the current directory
-    command = chat_command(installation, {**values, "result_path": str(log.with_suffix(".jsonl"))}, env)
-    name = Path(str(values.get("model") or (values.get("adapters") or [""])[0])).name
-    with start(command.argv, log=log, env=command.environment(), pipes=True) as process:
-        chat = Chat(process, log=log)
-        with working(f"loading {name}"):
-            chat.wait_until_ready()
-        yield chat
-
-
-def before_and_after(
-    installation: Installation,
-    tuned: Mapping[str, Any],
-    base: Mapping[str, Any] | None,
-    probes: Sequence[Probe],
-    names: Sequence[str],
-    *,
-    max_new_tokens: int,
-    log: Path,
-    env: Mapping[str, str],
-) -> Evaluation:
-    """Ask `probes` of both models, greedily, and score the answers.
-
-    One load serves both sides when `tuned` is an adapter (it is switched off for the base); a full fine-tune gives
-    its base model's values as `base` and costs a second load.
-    """
-    questions = [probe.messages() for probe in probes]
-
-    def ask(chat: Chat, side: str, *, base: bool = False) -> list[str]:
-        with AnswerView(f"answers of the {side} model", len(questions)) as view:
-            answers = ask_greedily(chat, questions, max_new_tokens, base=base, on_progress=view.done)
-        return [answer.text for answer in answers]
-
-    with open_chat(installation, tuned, log=log, env=env) as chat:
-        after = ask(chat, "tuned")
-        before = ask(chat, "base", base=True) if base is None else None
-    if before is None:
-        with open_chat(installation, base or {}, log=log, env=env) as chat:
-            before = ask(chat, "base")
-    return compare(probes, before, after, names)
 
 
 def replay_rows(
@@ -189,44 +126,6 @@ def unfit_answer(prompt: str, answer: str) -> str:
     if other_language(prompt, rest):
         return "in another language"
     return ""
-
-
-def repeats_itself(answer: str) -> bool:
-    """Whether something of four characters or more is said three times on end, and fills 24 letters (or 12 Chinese
-    characters) in that way; lines of a table are let through."""
-    return any(re.search(r"\w", found[1]) and len(found[0].encode()) >= 24 for found in _REPEATED.finditer(answer))
-
-
-def other_language(prompt: str, answer: str) -> bool:
-    """Whether a Chinese prompt is answered in Latin words alone, or one in Latin letters mostly in Chinese.
-
-    Prompts that name a language, short answers and code are let through.
-    """
-    if _NAMES_A_LANGUAGE.search(prompt):
-        return False
-    words = len(re.findall(r"[^\W\d_]{2,}", re.sub(r"[\u3040-\u9fff\uac00-\ud7af]", " ", answer)))
-    if has_cjk(prompt):
-        return words >= 8 and not has_cjk(answer) and "```" not in answer
-    return sum(map(is_cjk, answer)) > max(12, words)
-
-
-def ask_greedily(
-    chat: Chat,
-    conversations: Sequence[Conversation],
-    max_new_tokens: int,
-    *,
-    base: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Answer]:
-    """The likeliest token always, whatever the model's generation_config.json says."""
-    return chat.ask_batch(
-        conversations,
-        base=base,
-        on_progress=on_progress,
-        max_new_tokens=max_new_tokens,
-        temperature=0.0,
-        repetition_penalty=1.0,
-    )
 
 
 def replay_prompts(count: int, languages: Sequence[str]) -> list[str]:
