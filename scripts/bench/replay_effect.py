@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_kit.evaluate.compare import Evaluation, Pair, compare
+from sft_kit.evaluate.compare import Evaluation, Pair, SideName, compare
 from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
 from sft_kit.evaluate.statistics import Rate
 from sft_kit.msswift.chat import Chat
@@ -64,9 +64,9 @@ def probes_of(job: Job, count: int) -> list[Probe]:
     assert job.identity is not None
     general = general_probes(job.identity.spec.languages, 10_000)
     return [
-        *identity_probes(job.identity.held_out, names_of(job), count),
-        *[probe for probe in general if not probe.expect_any][:count],
-        *[probe for probe in general if probe.expect_any][:count],
+        *identity_probes(job.identity.held_out, names_of(job), count, contexts=["trained"]),
+        *[probe for probe in general if probe.check is None][:count],
+        *[probe for probe in general if probe.check is not None][:count],
     ]
 
 
@@ -80,20 +80,18 @@ def ask(chat: Chat, probes: Sequence[Probe], *, base: bool = False) -> list[str]
     return [answer.text for answer in answers]
 
 
-def rates(evaluation: Evaluation, side: str) -> dict[str, Rate]:
-    """The figures of one model; `side` is "base" or "tuned"."""
+def rates(evaluation: Evaluation, side: SideName) -> dict[str, Rate]:
+    """The figures of one model."""
 
-    def count(pairs: Sequence[Pair], what: str, wanted: bool) -> Rate:
-        return Rate(sum(getattr(pair, f"{side}_{what}") is wanted for pair in pairs), len(pairs))
+    def leaks(pairs: Sequence[Pair]) -> Rate:
+        return Rate(sum(bool(pair.side(side).leaked) for pair in pairs), len(pairs))
 
     general = evaluation.of("general")
-    checkable = [pair for pair in general if pair.probe.expect_any]
-    prompts = [pair for pair in general if not pair.probe.expect_any]
     return {
-        "held-out identity questions answered with the new identity": count(evaluation.of("identity"), "ok", True),
-        "general prompts whose answer contains the identity": count(prompts, "ok", False),
-        "checkable questions whose answer contains the identity": count(checkable, "ok", False),
-        "checkable questions answered right": count(checkable, "correct", True),
+        "held-out identity questions answered with the new identity": evaluation.identity(side),
+        "general prompts whose answer contains the identity": leaks([p for p in general if p.probe.check is None]),
+        "checkable questions whose answer contains the identity": leaks([p for p in general if p.probe.check]),
+        "checkable questions answered right": evaluation.correct(side),
     }
 
 

@@ -238,11 +238,12 @@ def step_line(record: StepRecord, trend: str) -> str:
 
 
 class AnswerView(_LiveBar):
-    """Progress of a batch of answers: a bar on a terminal, a line at the start and the end elsewhere."""
+    """Progress of a batch of answers: a bar on a terminal; elsewhere a line at the start, now and then, at the end."""
 
     def __init__(self, what: str, total: int) -> None:
         super().__init__("{task.completed}/{task.total}")
         self._what, self._total, self._started = what, total, time.monotonic()
+        self._last_line = self._started
         self._task = self._progress.add_task(escape(what), total=total)
 
     def __enter__(self) -> Self:
@@ -259,8 +260,12 @@ class AnswerView(_LiveBar):
 
     def done(self, completed: int, _total: int) -> None:
         """`completed` answers are there."""
+        now = time.monotonic()
         if self._live:
             self._progress.update(self._task, completed=completed)
+        elif completed < self._total and now - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = now
+            say(f"{self._what}: {completed} of {self._total}")
 
 
 class RowView(_LiveBar):

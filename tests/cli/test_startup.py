@@ -11,7 +11,20 @@ import pytest
 from tests.cli.conftest import REPOSITORY, VALID
 
 FORBIDDEN = ("torch", "transformers", "datasets", "peft", "swift", "modelscope", "matplotlib", "pandas", "numpy")
-COMMANDS = ("train", "infer", "gen-identity", "check", "preview", "export", "runs", "init", "schema", "doctor")
+COMMANDS = (
+    "train",
+    "infer",
+    "gen-identity",
+    "check",
+    "preview",
+    "eval",
+    "export",
+    "serve",
+    "runs",
+    "init",
+    "schema",
+    "doctor",
+)
 
 
 def run_with_forbidden_imports(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

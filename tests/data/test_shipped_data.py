@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from sft_kit.data.text import NEAR, fold, grams
+from sft_kit.evaluate.checks import Check
 from sft_kit.evaluate.score import mentions, normalise
 from sft_kit.identity.generate import IdentitySpec, generate
 from sft_kit.identity.templates import load_templates
 from sft_kit.resources import shipped
 from sft_kit.run.replay import replay_prompts
 
-KINDS = {"fact", "arithmetic", "writing", "code", "chat", "near-miss"}
+KINDS = {"fact", "arithmetic", "instruction", "writing", "code", "chat", "near-miss"}
 REPLAY_KINDS = [
     "advice", "chat", "code", "constraint", "definition", "extraction", "fact", "list", "maths", "near-miss",
     "reasoning", "role-play", "summary", "translation", "writing",
@@ -58,19 +60,28 @@ def near_pairs(some: set[str], others: set[str]) -> list[tuple[str, str]]:
     return [(a, b) for a in some for b in others if alike(a, b)]
 
 
-def test_probes_are_well_formed_and_a_hundred_a_language() -> None:
+def test_probes_are_well_formed_and_over_a_hundred_a_language() -> None:
     found = probes()
-    assert Counter(p["lang"] for p in found) == {"en": 100, "zh": 100}
+    assert Counter(p["lang"] for p in found) == {"en": 128, "zh": 128}
     assert len({p["id"] for p in found}) == len(found)
     assert len({fold(p["question"]) for p in found}) == len(found)
     assert {p["kind"] for p in found} == KINDS
-    assert [p for p in found if p.keys() - {"id", "lang", "kind", "question", "expect_any"}] == []
+    assert [p for p in found if p.keys() - {"id", "lang", "kind", "question", "expect_any", "check"}] == []
     assert [p for p in found if not all(isinstance(text, str) and text for text in p.get("expect_any", ["x"]))] == []
 
 
-def test_half_of_the_probes_or_more_can_be_checked() -> None:
-    checkable = Counter(p["lang"] for p in probes() if "expect_any" in p)
-    assert min(checkable["zh"], checkable["en"]) >= 60
+def test_half_of_the_probes_or_more_can_be_checked_and_twenty_by_their_form() -> None:
+    checkable = Counter(p["lang"] for p in probes() if p.keys() & {"expect_any", "check"})
+    by_form = Counter(p["lang"] for p in probes() if "check" in p)
+    assert min(checkable["zh"], checkable["en"]) >= 64
+    assert min(by_form["zh"], by_form["en"]) >= 20
+    assert {p["kind"] for p in probes() if "check" in p} == {"instruction"}
+
+
+def test_no_two_probes_of_a_language_are_alike() -> None:
+    for lang in ("zh", "en"):
+        asked = [p["question"] for p in probes() if p["lang"] == lang]
+        assert [(a, b) for i, a in enumerate(asked) for b in asked[i + 1 :] if alike(a, b)] == []
 
 
 def test_no_probe_is_answered_by_its_own_question() -> None:
@@ -138,6 +149,13 @@ def test_every_data_folder_says_its_fields_origin_and_licence() -> None:
     for folder in ("identity", "probes", "replay"):
         text = (shipped("data") / folder / "README.md").read_text("utf-8")
         assert ("Origin:" in text, "Apache-2.0" in text) == (True, True)
+
+
+def test_the_readme_of_probes_names_every_key_of_a_check() -> None:
+    text = (shipped("data") / "probes" / "README.md").read_text("utf-8")
+    keys = [field.name for field in fields(Check)]
+    assert len(keys) >= 12
+    assert [key for key in keys if f"`{key}`" not in text] == []
 
 
 def test_the_readme_of_identity_quotes_what_its_script_prints() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from sft_kit.cli.gen_identity import gen_identity
+from sft_kit.config.schema import IdentitySection
 from sft_kit.data.formats import FORMATS, Format, read_rows
 from sft_kit.data.rows import Message, Row, disorder
 from sft_kit.data.text import fold
@@ -22,6 +25,7 @@ from sft_kit.errors import UsageError
 from sft_kit.identity.generate import (
     LEAST_DISTINCT_ANSWERS,
     LEAST_HELD_OUT,
+    SYSTEM_SHARE,
     WEIGHTS,
     Expect,
     HeldOutQuestion,
@@ -436,6 +440,7 @@ def test_what_is_written_is_read_back_and_the_sidecar_tells_its_origin(tmp_path:
         "name": {"zh": "精衡", "en": "Jingheng"},
         "author": {"zh": "叶博韬", "en": "Ye Botao"},
         "slots": SLOTS,
+        "system_share": 0.3,
         "format": fmt,
         "file": "identity.json",
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
@@ -549,3 +554,20 @@ def test_a_groups_answers_are_used_evenly() -> None:
     }
     assert len(spread) > 40
     assert max(spread.values()) <= 2
+
+
+def test_a_share_of_the_rows_stands_under_a_system_prompt_and_the_other_rows_stay_as_they_are() -> None:
+    plain, mixed = made(rows=300, system_share=0.0).rows, made(rows=300).rows
+    own = {row.group for row in plain if row.row.messages[0].role == "system"}
+    assert own == {"en.system.custom", "en.system.generic", "zh.system.custom", "zh.system.generic"}
+    given = [row for row in mixed if row.row.messages[0].role == "system" and row.group not in own]
+    assert 0.25 <= len(given) / len(mixed) <= 0.35
+    assert len({row.row.messages[0].content for row in given}) >= 15
+    without = [replace(row, row=Row(row.row.messages[1:])) if row in given else row for row in mixed]
+    assert without == list(plain)
+
+
+def test_config_and_command_line_have_the_same_share_of_system_prompts() -> None:
+    section = IdentitySection(name="Jingheng", author="Ye Botao")
+    command = inspect.signature(gen_identity).parameters["system_share"].default
+    assert section.system_share == command == SYSTEM_SHARE

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sft_kit.models.catalog import own_model_path
+from sft_kit.msswift.chat_template import read_chat_template, with_default_system
+from sft_kit.msswift.install import find_installation
+from sft_kit.run.merged_weights import check_merge
+from sft_kit.run.parity import compare_answers, conversations, trained_answers
 from tests.integration.conftest import FinishedRun, run_cli
 
 pytestmark = pytest.mark.real
@@ -48,25 +54,80 @@ def test_a_closed_stdin_is_said_at_once(smoke_run: FinishedRun) -> None:
     assert "--prompt" in closed.stderr
 
 
-def test_a_merged_model_answers_like_its_adapter_and_is_never_overwritten(smoke_run: FinishedRun) -> None:
-    merged = smoke_run.workdir / "merged"
-    export = smoke_run.cli("export", "--adapter", "latest", "--out", str(merged))
+@pytest.fixture(scope="module")
+def merged(smoke_run: FinishedRun) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The exported model of the finished run, and what exporting it said."""
+    out = smoke_run.workdir / "merged"
+    return out, smoke_run.cli("export", "--adapter", "latest", "--out", str(out), "--ollama")
+
+
+def test_an_export_is_proven_packaged_and_never_overwritten(
+    smoke_run: FinishedRun, merged: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    out, export = merged
     assert export.returncode == 0, export.stderr
-    assert export.stdout.strip() == str(merged)
-    assert {"config.json", "model.safetensors", "tokenizer_config.json"} <= {path.name for path in merged.iterdir()}
-    tuned = smoke_run.cli("infer", "--adapter", "latest", "-p", "Who made you?", *SHORT)
-    whole = smoke_run.cli("infer", "--model", str(merged), "-p", "Who made you?", *SHORT)
-    assert whole.returncode == 0, whole.stderr
-    assert whole.stdout == tuned.stdout
-    base = smoke_run.cli("infer", "--model", "sft-kit/tiny-qwen2", "-p", "Who made you?", *SHORT)
-    assert base.stdout != tuned.stdout  # so a merge that did nothing would be seen
-    before = sorted((path.name, path.stat().st_mtime_ns) for path in merged.iterdir())
-    again = smoke_run.cli("export", "--adapter", "latest", "--out", str(merged))
+    assert export.stdout.strip() == str(out)
+    names = {path.name for path in out.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer_config.json", "README.md", "Modelfile"} <= names
+    assert not {"training_args.bin", "optimizer.pt", "adapter_config.json"} & names
+    assert "28 of them changed, all finite; compared with base and adapter" in export.stderr
+    assert "parity: 60 of 60 answers equal (20 prompts)" in export.stderr
+    assert "60 of 60 answers equal" in (out / "README.md").read_text(encoding="utf-8")
+    assert str(smoke_run.workdir) not in (out / "args.json").read_text(encoding="utf-8")
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in out.iterdir())
+    again = smoke_run.cli("export", "--adapter", "latest", "--out", str(out))
     assert again.returncode == 2
     assert "is already there" in again.stderr
-    assert sorted((path.name, path.stat().st_mtime_ns) for path in merged.iterdir()) == before
-    left = [path.name for path in smoke_run.workdir.iterdir() if path.name.startswith(".merged")]
-    assert left == []
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in out.iterdir()) == before
+    assert [path.name for path in smoke_run.workdir.iterdir() if path.name.startswith(".merged")] == []
+
+
+def test_ms_swift_loads_an_exported_model_too(
+    smoke_run: FinishedRun, merged: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    answered = smoke_run.cli("infer", "--model", str(merged[0]), "-p", "Who made you?", *SHORT)
+    assert answered.returncode == 0, answered.stderr
+    assert answered.stdout.strip()
+
+
+def test_planted_faults_of_an_export_are_all_caught(
+    smoke_run: FinishedRun, merged: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    adapter = smoke_run.run / "checkpoint-2"
+    base = own_model_path("sft-kit/tiny-qwen2")
+    right = load_file(merged[0] / "model.safetensors")
+    first, second = (f"model.layers.{n}.self_attn.q_proj.weight" for n in (0, 1))
+
+    def faulty(name: str, tensors: dict[str, np.ndarray] | None = None) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(merged[0], folder)
+        if tensors:
+            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    # weights: no model is loaded for these
+    assert check_merge(merged[0], base, adapter).faults == ()
+    swapped = faulty("swapped", {**right, first: right[second], second: right[first]})
+    assert [fault.split()[0] for fault in check_merge(swapped, base, adapter).faults] == [first, second]
+    unmerged = faulty("unmerged")
+    shutil.copy(base / "model.safetensors", unmerged / "model.safetensors")
+    assert "nothing was merged" in check_merge(unmerged, base, adapter).faults[0]
+
+    # answers: the adapter is loaded once, and each candidate
+    installation, log, env = find_installation(), tmp_path / "log", {"CUDA_VISIBLE_DEVICES": ""}
+    asked = conversations(["Who made you?", "What is 1 + 1?"], None, default_agrees=True)
+    expected = trained_answers(installation, {"adapters": [str(adapter)]}, asked, log=log, env=env)
+    parity = compare_answers(installation, unmerged, asked, expected, log=log, env=env)
+    assert len(parity.different) == len(asked)  # two steps of training are enough to be seen
+    template = read_chat_template(faulty("template"))
+    assert template is not None
+    with_default_system(template, "You are someone else.").write()
+    parity = compare_answers(installation, tmp_path / "template", asked, expected, log=log, env=env)
+    assert [one.asked.context for one in parity.different if one.prompts] == ["none", "none"]
+    assert "You are someone else." in str(parity.different[0])
 
 
 def test_a_base_model_by_its_own_name_answers(tmp_path: Path) -> None:

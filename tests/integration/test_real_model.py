@@ -27,5 +27,9 @@ def test_the_base_model_answers_the_replay_rows_and_the_report_compares_real_ans
         assert assistant["content"].split()
         assert assistant["content"][-1] in '.!?:"”)`'  # a full sentence, or an answer that ended by itself
     report = json.loads((run / "sft-kit" / "report.json").read_text(encoding="utf-8"))
-    (tokyo,) = [pair for pair in report["pairs"] if pair["probe"]["id"] == "en-fact-01"]
-    assert (tokyo["base_correct"], "Tokyo" in tokyo["base"]) == (True, True)
+    (tokyo,) = [pair for pair in report["evaluation"]["pairs"] if pair["probe"]["id"] == "en-fact-01"]
+    assert (tokyo["base"]["correct"], "Tokyo" in tokyo["base"]["answer"]) == (True, True)
+    assert "vendor" in report["evaluation"]["identity_by"]["context"]  # SmolLM2's own, of its chat template
+    likelihood = report["evaluation"]["likelihoods"]["en"]
+    assert 1.5 < likelihood["base"] < 4  # nats per token: a model of language, which two steps leave as it is
+    assert abs(likelihood["tuned"] - likelihood["base"]) < 0.3

@@ -24,7 +24,8 @@ def manifest_of(run: Path) -> dict[str, object]:
 
 def test_the_smoke_config_trains_evaluates_and_says_what_comes_next(smoke_run: FinishedRun) -> None:
     shown = smoke_run.result.stdout
-    assert re.search(r"new identity on held-out questions +\d/2 before, \d/2 = ", shown)
+    assert re.search(r"^ *new identity +\d/4 +\d/4 ", shown, re.MULTILINE)
+    assert re.search(r"^Did it take\? +.* of 4 held-out questions", shown, re.MULTILINE)
     assert f"sft-kit infer --adapter {smoke_run.run}" in shown
     assert f"sft-kit export --adapter {smoke_run.run}" in shown
     assert "step 2/2" in smoke_run.result.stderr
@@ -45,6 +46,7 @@ def test_the_run_directory_is_named_and_filled_as_ms_swift_users_expect(smoke_ru
         "lock",
         "loss.svg",
         "manifest.json",
+        "report.html",
         "report.json",
         "report.md",
         "train.log",
@@ -89,13 +91,25 @@ def test_ms_swift_trained_on_every_row_that_was_written(smoke_run: FinishedRun) 
 
 def test_the_report_holds_every_answer_and_the_rates(smoke_run: FinishedRun) -> None:
     report = json.loads((smoke_run.run / "sft-kit" / "report.json").read_text(encoding="utf-8"))
-    kinds = [pair["probe"]["kind"] for pair in report["pairs"]]
-    assert kinds == ["identity", "identity", "general", "general"]
-    assert report["names"] == ["Jingheng", "Ye Botao"]
-    assert report["rates"]["identity"]["n"] == 2
-    assert all(isinstance(pair["base"], str) and isinstance(pair["tuned"], str) for pair in report["pairs"])
+    pairs = report["evaluation"]["pairs"]
+    asked = [(pair["probe"]["kind"], pair["probe"]["context"]) for pair in pairs]
+    # the vendor's prompt is the trained one here, and not asked under twice
+    identity = [("identity", context) for context in ("trained", "trained", "none", "custom")]
+    assert asked == [
+        *identity,
+        ("general", "trained"),
+        ("general", "trained"),
+    ]
+    assert report["evaluation"]["names"] == ["Jingheng", "Ye Botao"]
+    assert report["evaluation"]["rates"]["identity"]["n"] == 4
+    assert all(isinstance(pair[side]["answer"], str) for pair in pairs for side in ("base", "tuned"))
+    assert report["evaluation"]["likelihoods"]["en"]["tokens"] > 200
+    assert (report["training"]["steps"], [step["step"] for step in report["loss"]]) == (2, [1, 2])
+    assert "/swift/cli/sft.py --model " in report["command"]
+    assert manifest_of(smoke_run.run)["scores"] == report["evaluation"]["rates"]
     markdown = (smoke_run.run / "sft-kit" / "report.md").read_text(encoding="utf-8")
-    assert "## Held-out identity questions" in markdown
+    assert markdown.startswith(f"# {smoke_run.run.name}")
+    assert smoke_run.run.name in (smoke_run.run / "sft-kit" / "report.html").read_text(encoding="utf-8")
 
 
 def test_runs_lists_it_and_shows_it(smoke_run: FinishedRun) -> None:

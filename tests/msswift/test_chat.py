@@ -109,6 +109,19 @@ def test_a_stream_that_is_left_early_is_cancelled_and_its_rest_is_not_mixed_into
         assert json.loads(chat.ask(user("b")).text) == {"cancel": 1}
 
 
+def test_likelihoods_come_back_in_the_order_asked(tmp_path: Path) -> None:
+    measuring = """
+        send(**READY)
+        (request,) = [next(requests())]
+        assert request == dict(id=1, likelihood=["a", "b"], base=True)
+        send(id=1, likelihoods=[dict(index=1, nats=2.5, tokens=3)])
+        send(id=1, likelihoods=[dict(index=0, nats=0.0, tokens=0)])
+        send(id=1, done=True, seconds=1)
+    """
+    with Chat(stand_in(tmp_path, measuring), log=log_of(tmp_path)) as chat:
+        assert chat.likelihood(["a", "b"], base=True) == [(0.0, 0), (2.5, 3)]
+
+
 def test_a_refused_question_is_an_error_and_the_next_one_is_answered(tmp_path: Path) -> None:
     refusing = """
         send(**READY)
@@ -329,9 +342,69 @@ def test_max_new_tokens_ends_an_answer(tuned: Chat) -> None:
 
 
 @pytest.mark.real
-def test_a_system_message_of_the_conversation_replaces_the_trained_one(tuned: Chat) -> None:
-    without = tuned.ask([{"role": "system", "content": ""}, *user("Hi")], **GREEDY)
-    assert without.prompt_tokens < tuned.ask(user("Hi"), **GREEDY).prompt_tokens
+@pytest.mark.parametrize(
+    ("system", "prompt"),
+    [
+        (None, f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"),  # the one it was trained with
+        ("", ""),  # and not the template's "You are Qwen, ..."
+        ("Sing.", "<|im_start|>system\nSing.<|im_end|>\n"),
+    ],
+)
+def test_an_empty_system_message_is_no_system_prompt(tuned: Chat, system: str | None, prompt: str) -> None:
+    from tokenizers import Tokenizer
+
+    assert tuned.loaded is not None
+    tokenizer = Tokenizer.from_file(str(Path(tuned.loaded.model) / "tokenizer.json"))
+    head = [] if system is None else [{"role": "system", "content": system}]
+    rendered = f"{prompt}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert tuned.ask([*head, *user("Hi")], **GREEDY).prompt_tokens == len(tokenizer.encode(rendered).ids)
+
+
+TEXTS = ["x", "The quick brown fox jumps over the lazy dog.", "春天来了，花都开了。", "fox and dog " * 500]
+PLAIN = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base, adapter = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
+
+def measure(text):
+    nats, scored = 0.0, 0
+    ids = tokenizer(text).input_ids
+    for start in range(0, len(ids), 1024):
+        window = torch.tensor([ids[start : start + 1024]])
+        with torch.no_grad():
+            told = torch.log_softmax(model(window).logits.double(), -1)[0]
+        nats -= sum(told[place, token].item() for place, token in enumerate(window[0, 1:].tolist()))
+        scored += window.shape[1] - 1
+    return nats, scored
+
+texts = json.load(sys.stdin)
+found = {"tuned": [measure(text) for text in texts]}
+with model.disable_adapter():
+    found["base"] = [measure(text) for text in texts]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.real
+def test_likelihoods_are_those_of_plain_transformers_and_peft(tuned: Chat, adapter: Path) -> None:
+    assert tuned.loaded is not None
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, tuned.loaded.model, str(adapter)],
+        input=json.dumps(TEXTS), capture_output=True, env=offline(), text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plain = json.loads(done.stdout.splitlines()[-1])
+    for side in ("tuned", "base"):
+        found = tuned.likelihood(TEXTS, base=side == "base")
+        assert [tokens for _, tokens in found] == [tokens for _, tokens in plain[side]]
+        assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in plain[side]], rel=1e-5)
+    assert found[0] == (0.0, 0)
+    assert found[3][1] > 1024  # more than one window
+    assert plain["tuned"] != plain["base"]
 
 
 @pytest.mark.real

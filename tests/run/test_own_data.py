@@ -10,7 +10,7 @@ import pytest
 
 from sft_kit import __version__
 from sft_kit.data.formats import read_rows
-from sft_kit.run.answer_cache import Given, answers_file, append_answers
+from sft_kit.run.answer_cache import Given, answers_file, append_answers, question
 from sft_kit.run.directory import RunDirectory, create_run
 from sft_kit.run.own_data import planned_own_data, write_own_data
 from sft_kit.run.prepare import Job, OwnData, prepare
@@ -34,8 +34,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     job = prepare(path, [f"output_dir={tmp_path}/output"], ask_hub=False)
     answers = [Given("Fine.", True), Given("One. Tw", False), Given("never ended", False), Given(CLAIM, True)]
     asked = {**job.model_values(), "enable_thinking": False}
-    kept = answers_file(asked, REPLAY_SETTINGS, job.installation.version)
-    append_answers(kept, dict(zip(replay_prompts(4, ["en"]), answers, strict=True)))
+    kept = answers_file(asked, REPLAY_SETTINGS, job.installation.version, "replay")
+    append_answers(kept, dict(zip(map(question, replay_prompts(4, ["en"])), answers, strict=True)))
     return job
 
 

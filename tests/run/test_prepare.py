@@ -175,6 +175,7 @@ def test_columns_are_a_mapping_or_json_or_a_json_file(
         ("dataset: [owner/data#0]", "dataset: owner/data#0: 0 behind # is no number of rows"),
         ("val_dataset: ['owner/data#']", "val_dataset: owner/data#: nothing behind # is no number of rows"),
         ("columns: q to query", "columns: 'q to query' does not say what to call which column"),
+        ("eval: {file: gone.yaml}", "eval.file: gone.yaml: no such file"),
         ("save_strategy: 'no'", "save_strategy: no leaves nothing to evaluate"),
     ],
 )
@@ -184,6 +185,13 @@ def test_what_a_run_starts_from_is_looked_at(written: str, problem: str, tmp_pat
     (found,) = error.value.problems
     assert found.message == problem
     assert found.place.startswith(f"{tmp_path}/config.yaml:3:")
+
+
+def test_the_users_questions_are_read_before_anything_starts(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"question": "Who?"}\n{"category": "none"}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.jsonl:2: "):
+        job_of(tmp_path, MODEL + IDENTITY + f"eval: {{file: {mine}}}\n")
 
 
 def test_a_model_whose_args_json_imports_python_files_is_refused(tmp_path: Path) -> None:
@@ -209,7 +217,9 @@ def test_a_data_set_of_the_hub_is_not_a_path_because_a_folder_has_its_owners_nam
 def test_the_saved_config_names_its_files_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.jsonl").write_text("{}\n", encoding="utf-8")
-    (tmp_path / "config.yaml").write_text(MODEL + "dataset: [mine.jsonl#5, owner/data#7]\n", encoding="utf-8")
+    config = MODEL + "dataset: [mine.jsonl#5, owner/data#7]\neval: {file: mine.jsonl}\n"
+    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
     saved = portable(load_config(tmp_path / "config.yaml").config)
     assert saved.dataset == [f"{tmp_path}/mine.jsonl#5", "owner/data#7"]
+    assert saved.eval.file == f"{tmp_path}/mine.jsonl"
     assert (saved.model, saved.output_dir) == ("sft-kit/tiny-qwen2", str(tmp_path / "output"))

@@ -14,7 +14,7 @@ import pytest
 from sft_kit.data.rows import Message, Row
 from sft_kit.errors import MsSwiftError
 from sft_kit.msswift.install import Installation, find_installation
-from sft_kit.run.answer_cache import Given, answers_file, append_answers, read_answers
+from sft_kit.run.answer_cache import Given, answers_file, append_answers, question, read_answers
 from sft_kit.run.replay import (
     REPLAY_SETTINGS,
     Replay,
@@ -56,7 +56,7 @@ ASKED = {**MODEL, "enable_thinking": False}
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file in which the answers of MODEL are kept, in a cache of the test's own."""
     monkeypatch.setenv("SFT_KIT_CACHE", str(tmp_path / "cache"))
-    return answers_file(ASKED, REPLAY_SETTINGS, find_installation().version)
+    return answers_file(ASKED, REPLAY_SETTINGS, find_installation().version, "replay")
 
 
 def replay(tmp_path: Path, count: int, languages: Sequence[str] = ("en",)) -> Replay:
@@ -72,7 +72,7 @@ def test_known_answers_become_rows_without_any_process(tmp_path: Path, cache: Pa
         Given("<think>Hm.</think>\n\nIt is so", True),
         Given("<think>and still thinking", False),
     ]
-    append_answers(cache, dict(zip(prompts, answers, strict=True)))
+    append_answers(cache, dict(zip(map(question, prompts), answers, strict=True)))
     kept = {prompts[0]: "Yes.", prompts[1]: "A.", prompts[3]: "It is so"}
     assert replay(tmp_path, 5) == Replay(
         rows=tuple(Row((Message("user", prompt), Message("assistant", answer))) for prompt, answer in kept.items()),
@@ -89,7 +89,8 @@ def test_known_answers_become_rows_without_any_process(tmp_path: Path, cache: Pa
 
 
 def test_answers_for_many_prompts_serve_few(tmp_path: Path, cache: Path) -> None:
-    append_answers(cache, {prompt: Given(f"{prompt[:-1]}!", True) for prompt in replay_prompts(100, ["zh", "en"])})
+    kept = {question(prompt): Given(f"{prompt[:-1]}!", True) for prompt in replay_prompts(100, ["zh", "en"])}
+    append_answers(cache, kept)
     few = replay(tmp_path, 50, ["zh", "en"])
     assert (len(few.rows), few.cached) == (50, 50)
 
@@ -135,7 +136,7 @@ def test_what_was_answered_before_the_model_died_is_not_asked_again(tmp_path: Pa
         replay_rows(stand_in(tmp_path, dies_at=3), MODEL, 40, ["en"], log=tmp_path / "log", env={})
     answered, open_ = [prompt for batch in batches(tmp_path)[:2] for prompt in batch], batches(tmp_path)[2]
     assert sorted([*answered, *open_]) == sorted(prompts)
-    assert set(read_answers(cache)) == set(answered)
+    assert set(read_answers(cache)) == set(map(question, answered))
     (tmp_path / "asked.jsonl").unlink()
     second = replay_rows(stand_in(tmp_path), MODEL, 40, ["en"], log=tmp_path / "log", env={})
     assert batches(tmp_path) == [open_]

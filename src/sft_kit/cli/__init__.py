@@ -11,6 +11,7 @@ import typer
 
 from sft_kit.cli.check import check
 from sft_kit.cli.doctor import doctor
+from sft_kit.cli.eval import evaluate
 from sft_kit.cli.export import export
 from sft_kit.cli.gen_identity import gen_identity
 from sft_kit.cli.infer import infer
@@ -18,6 +19,7 @@ from sft_kit.cli.init import init
 from sft_kit.cli.preview import preview
 from sft_kit.cli.runs import runs
 from sft_kit.cli.schema import schema
+from sft_kit.cli.serve import serve
 from sft_kit.cli.train import train
 from sft_kit.errors import ExitCode, InterruptedRun, MissingError, Problem, SftKitError, UsageError
 
@@ -34,7 +36,9 @@ app.command()(infer)
 app.command("gen-identity")(gen_identity)
 app.command()(check)
 app.command()(preview)
+app.command("eval")(evaluate)
 app.command()(export)
+app.command()(serve)
 app.command()(runs)
 app.command()(init)
 app.command()(schema)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Quant(str, Enum):
+    """How to quantise."""
+
+    awq = "awq"
+    gptq = "gptq"
+    bnb = "bnb"
+    fp8 = "fp8"
 
 
 def export(
@@ -13,12 +23,28 @@ def export(
         str, typer.Option(help="Adapter directory, run directory, run name (v3) or `latest`.", metavar="PATH|RUN")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="New directory for the merged model. [default: CHECKPOINT-merged]")
+        Path | None, typer.Option("--out", help="New directory for the model. [default: CHECKPOINT-merged]")
     ] = None,
+    default_system: Annotated[
+        str | None,
+        typer.Option(
+            help="What the chat template says where a conversation brings no system message: what it was `trained` "
+            "with, what is there (`keep`), or a text. [default: ask; off a terminal, keep]",
+            metavar="trained|keep|TEXT",
+        ),
+    ] = None,
+    quant: Annotated[Quant | None, typer.Option(help="Quantise the merged model, to 4 bits (fp8: 8).")] = None,
+    ollama: Annotated[bool, typer.Option("--ollama", help="Write a Modelfile for Ollama.")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Compare weights and greedy answers with the trained model's (exit 3 if they differ).")
+    ] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: the trained system prompt is put in.")] = False,
     output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
 ) -> None:
-    """Merge an adapter into its base model, as one directory that any tool loads."""
+    """Merge an adapter into one directory that any tool loads, and prove that it answers like the adapter."""
     from sft_kit.console import result
-    from sft_kit.run.merge import merge
+    from sft_kit.run.export import Wishes, export
 
-    result(str(merge(adapter, out, output_dir)))
+    method = quant.value if quant else None
+    wishes = Wishes(out, default_system, method, ollama, verify, yes)  # type: ignore[arg-type]
+    result(str(export(adapter, wishes, output_dir, lambda text: typer.confirm(text, default=True, err=True))))

@@ -26,6 +26,9 @@ def gen_identity(
         list[str] | None,
         typer.Option(help="KEY=VALUE of VERSION, DATE, CAPABILITIES, LIMITS, LICENSE; KEY.zh=VALUE for one language."),
     ] = None,
+    system_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the rows that stand under a system prompt, each another one.")
+    ] = 0.3,
     template: Annotated[Path | None, typer.Option(help="A template file or folder. [default: shipped]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files; allow a name equal to its author.")] = False,
 ) -> None:
@@ -41,7 +44,7 @@ def gen_identity(
     findings = check_names(names, authors, force=force)
     raise_name_errors(findings)
     slots = identity.parse_slots(slot or [])
-    spec = identity.IdentitySpec(names, authors, languages, rows, seed, slots)
+    spec = identity.IdentitySpec(names, authors, languages, rows, seed, slots, system_share)
     data = identity.generate(spec, load_templates(template))
     rows_file = out or Path("identity.jsonl" if form == "messages" else "identity.json")
     questions_file = rows_file.with_name(f"{rows_file.stem}.held_out.jsonl")

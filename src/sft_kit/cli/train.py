@@ -29,9 +29,11 @@ def train(
         show_dry_run(job)
         return
     ask_to_go_on(job.notes, job.doubts, yes=yes)
-    from sft_kit.run.summary import check_gate, show_outcome
+    from sft_kit.run.reporting import raise_if_missed
+    from sft_kit.run.summary import show_outcome
     from sft_kit.run.train import train as run_training
 
-    outcome = run_training(job, evaluate=not no_eval)
+    outcome = run_training(job, prove=not no_eval)
     show_outcome(outcome)
-    check_gate(outcome, job.config.eval)
+    if outcome.report:
+        raise_if_missed(outcome.report)

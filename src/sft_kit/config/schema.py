@@ -98,6 +98,13 @@ class IdentitySection(_Section):
         description="Facts for the templates that need them: VERSION, DATE, CAPABILITIES, LIMITS, LICENSE, or of one "
         "language: CAPABILITIES.zh. Rows about a fact that is not given are left out.",
     )
+    system_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of the identity rows that stand under a system prompt (generic, a vendor's, unrelated), so "
+        "that the identity also holds under others than yours.",
+    )
     share: float | None = Field(
         default=None,
         gt=0,
@@ -127,18 +134,65 @@ class IdentitySection(_Section):
         return {lang: self.text(getattr(self, key), lang) or "" for lang in self.languages}
 
 
-class EvalSection(_Section):
-    """The before/after evaluation at the end of `train`. A threshold that is not reached ends in exit code 3."""
+EvalContext = Literal["trained", "none", "vendor", "custom"]
+CONTEXTS: tuple[EvalContext, ...] = ("trained", "none", "vendor", "custom")
 
+
+class EvalSection(_Section):
+    """What is asked before and after, and what has to come out. A threshold that is written down and missed ends in
+    exit code 3; the usual ones are judged too, but only told."""
+
+    gate: bool = Field(
+        default=False,
+        description="true: the usual thresholds count too where none is written (identity 0.95, category 0.85, "
+        "old 0.02, leakage 0, forgetting 0.05).",
+    )
     identity: float | None = Field(
-        default=None, ge=0, le=1, description="Least share of held-out questions answered with the new identity."
+        default=None,
+        ge=0,
+        le=1,
+        description="Least share (0 to 1) of held-out questions answered with the new identity.",
+    )
+    category: float | None = Field(
+        default=None, ge=0, le=1, description="Least such share (0 to 1) in every single category."
+    )
+    old: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share (0 to 1) of identity answers that may affirm the identity of another model.",
     )
     leakage: float | None = Field(
-        default=None, ge=0, le=1, description="Largest share of general answers that may contain the identity."
+        default=None, ge=0, le=1, description="Largest share (0 to 1) of general answers that may contain the identity."
     )
-    questions: int = Field(default=24, ge=1, description="Held-out identity questions to ask in each language.")
-    general: int = Field(default=12, ge=0, description="General questions to ask in each language.")
+    forgetting: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Significance level (0 to 1): fewer right answers than before are missed where the exact McNemar "
+        "test of the flips gives a smaller p.",
+    )
+    questions: int = Field(
+        default=60,
+        ge=1,
+        description="Held-out identity questions to ask in each language; each is asked once more in another of "
+        "`contexts`.",
+    )
+    general: int = Field(default=100, ge=0, description="General questions to ask in each language.")
+    contexts: Annotated[list[EvalContext], BeforeValidator(_as_list)] = Field(
+        default=list(CONTEXTS),
+        min_length=1,
+        description="System prompts that identity questions are asked under: the trained one, none, the base model's "
+        "own default (vendor), an unrelated one (custom).",
+    )
+    likelihood: bool = Field(
+        default=True, description="Measure how likely both models find a bundled text (nats per token)."
+    )
     max_new_tokens: int = Field(default=96, ge=8, description="Longest answer, in tokens.")
+    file: str | None = Field(
+        default=None,
+        description="Questions of your own to ask before and after: YAML, JSON, JSONL, or a text with one a line.",
+    )
 
 
 class LaunchSection(_Section):

@@ -31,3 +31,11 @@ class Rate:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.k}/{self.n} = {self.share:.1%} ({low:.1%}-{high:.1%})"
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Exact two-sided p-value of McNemar's test (1947) on paired answers: `lost` were right before only, `won` after
+    only. Where nothing is different each of the two is as likely, so it is a binomial test; 1.0 where none flipped."""
+    flipped = lost + won
+    tail = sum(math.comb(flipped, k) for k in range(min(lost, won) + 1))
+    return float(min(1.0, 2 * tail / 2**flipped))

@@ -63,10 +63,13 @@ _OWNER = rf"(?:{_V}(?: cloud| ai)?(?:'s|的|\s)*)?"
 # --- English -------------------------------------------------------------------------------------------------------
 _AI_WORD = (
     r"(?:helpful|friendly|large|large-scale|big|small|powerful|advanced|smart|intelligent|new|multilingual|multimodal|"
-    r"open-source|conversational|virtual|digital|personal|general-purpose|language|ai|a\.i\.|ai-powered|ai-based|artificial|"
+    r"open-source|conversational|virtual|digital|personal|general-purpose|language|ai|a\.i\.|ai-powered|ai-based"
+    r"|artificial|"
     r"intelligence|machine|learning|chat|text|text-based|computer|neural|network|generative|pre-trained|pretrained|"
-    r"pre-training|state-of-the-art|friendly|cutting-edge|model|assistant|chatbot|bot|program|system|software|llm|agent|"
-    r"companion|tool|technology|entity|creation|product|research|preview|version|variant|instance|member|part|of|family|"
+    r"pre-training|state-of-the-art|friendly|cutting-edge|model|assistant|chatbot|bot|program|system|software|llm"
+    r"|agent|"
+    r"companion|tool|technology|entity|creation|product|research|preview|version|variant|instance|member|part|of"
+    r"|family|"
     r"series|based|and)"
 )
 _ADVERB = (
@@ -76,12 +79,14 @@ _ADVERB = (
 )
 _NOUN_PHRASE = rf"(?:(?:an?|the|your|one of)\s+)?(?:{_AI_WORD}[\s,-]+)*?"
 _MADE = (
-    r"(?:created|developed|trained|made|built|designed|programmed|fine-tuned|finetuned|launched|released|produced|engineered|"
+    r"(?:created|developed|trained|made|built|designed|programmed|fine-tuned|finetuned|launched|released|produced"
+    r"|engineered|"
     r"provided|offered|pretrained|pre-trained|introduced|owned|operated|brought to you)"
     r"(?:(?:,|,? and|,? or) (?:created|developed|trained|maintained|made|built|designed|released|operated|owned))*"
 )
 _BY = (
-    r"(?:by|at)\s+(?:the\s+|a\s+|an\s+)?(?:(?:ai|research|talented|chinese|american|french|us|tech|technology|smart|folks)\s+)*"
+    r"(?:by|at)\s+(?:the\s+|a\s+|an\s+)?(?:(?:ai|research|talented|chinese|american|french|us|tech|technology|smart"
+    r"|folks)\s+)*"
     r"(?:(?:team|company|researchers|engineers|people|folks|scientists|developers|lab|laboratory|organi[sz]ation|"
     r"group|experts)(?:\s+(?:at|of|from|called|named|behind|in|,))*\s+)?"
 )
@@ -123,6 +128,19 @@ _ENGLISH = (
         rf"people|researchers)"
         rf"(?:\s+(?:called|named|at|of|from))?\s+)?{_OWNER}{_WHO}",
     ),
+    # I'm the AI that Google built; the company that made me is OpenAI
+    (
+        "made",
+        rf"{_I_AM}\s+(?:an?|the|your)\s+(?:{_AI_WORD}[\s,]+)+(?:(?:that|which)\s+)?{_OWNER}{_WHO}\s+(?:has "
+        rf"|have )?{_MADE}\b",
+    ),
+    (
+        "made",
+        r"\b(?:company|team|firm|lab|laborator(?:y|ies)|organi[sz]ation|people|group|engineers|researchers|ones?)\s+"
+        rf"(?:(?:that|which|who)\s+(?:has |have )?{_MADE} me|behind me)\s+(?:is|are|was|were)\s+(?:the\s+|called\s+"
+        rf"|from\s+)*"
+        rf"{_OWNER}{_WHO}",
+    ),
     ("made", rf"\bi (?:belong to|come from|am part of|'m part of|was born at)\s+(?:the\s+)?{_OWNER}{_WHO}(?!'s)"),
     # As ChatGPT, I ...; as an AI language model trained by OpenAI, I ...
     (
@@ -135,29 +153,36 @@ _ENGLISH = (
         rf"(?:(?:that|which)\s+(?:was|is)\s+)?{_MADE}\s+{_BY}{_OWNER}{_WHO}"
         r"(?=[^.!?;]{0,80}\b(?:i|my|i'm)\b)",
     ),
+    ("be", rf"(?:^|[,:]\s*){_WHO} is (?:my (?:real |true |full )?name|what (?:they|people|you can) call me)\b"),
+    ("be", rf"^(?:the name(?:'s| is)) \"?{_WHO}(?!'s)"),
     ("be", rf"^(?:(?:hi|hello|hey)\b(?: there)?[,! ]*)?{_WHO} here\b"),
 )
 
 # --- Chinese -------------------------------------------------------------------------------------------------------
 _FILL = (
-    r"(?:中国的?|国内的?|一个|一款|一名|一位|一种|个|款|名为|叫做|叫作|叫|名叫|来自|源自|出自|被称为|人工智能|生成式|AI|智能|语言|多模态|大型|大规模|超大规模|超大|大|"
-    r"新一代|预训练|模型|助手|助理|机器人|聊天|对话|问答|虚拟|数字|小|您的|你的|大家的|专属|私人|国产|开源|通用|由|被|的|，|,|、|\s|“|\"|「|《)*?"
+    r"(?:中国的?|国内的?|一个|一款|一名|一位|一种|个|款|名为|叫做|叫作|叫|名叫|来自|源自|出自|被称为|人工智能|生成式"
+    r"|AI|智能|语言|多模态|大型|大规模|超大规模|超大|大|"
+    r"新一代|预训练|模型|助手|助理|机器人|聊天|对话|问答|虚拟|数字|小|您的|你的|大家的|专属|私人|国产|开源|通用|由"
+    r"|被|的|，|,|、|\s|“|\"|「|《)*?"
 )
 _HOUSE = (
-    r"(?:\s|公司|集团|团队|旗下|智能|云|科技|AI|实验室|达摩院|研究院|技术|的|通义|有限|股份|自主|独立|联合|精心|共同|倾力|全力|最新|一手|所|来|工程师们?|研究人员|研究者|"
+    r"(?:\s|公司|集团|团队|旗下|智能|云|科技|AI|实验室|达摩院|研究院|技术|的|通义|有限|股份|自主|独立|联合|精心|共同"
+    r"|倾力|全力|最新|一手|所|来|工程师们?|研究人员|研究者|"
     r"”|\"|」|》|（[^）]*）|\([^)]*\)|\d|年|月|在|于|和[^，。]{1,8}?)*?"
 )
 _MAKES = r"(?:研发|开发|训练|打造|推出|创建|创造|制造|设计|提供|发布|构建|创立|研制|孵化|制作|编写|培养|出品|缔造)"
 _MODEL = (
-    r"(?:大规模|大型|大|超大规模|预训练|人工智能|智能|语言|AI|聊天|对话|多模态|\s)*(?:模型|助手|助理|机器人|AI|"
-    r"人工智能)"
+    r"(?:大规模|大型|大|小|超大规模|预训练|人工智能|智能|语言|AI|聊天|对话|多模态|\s)*(?:模型|助手|助理|机器人|AI|"
+    r"人工智能|(?:产品|作品)(?=[^\w]|$))"
 )
 _SELF = r"(?:我|在下|俺|本人|本助手|本模型|本AI|咱)"
 _SURELY = r"(?:就|其实|的确|确实|当然|正|便|也|可|实际上|本来|一直|现在|,|，|\s)*"
 _NAMED_ZH = (
-    rf"(?:{_SELF}{_SURELY}(?:是|叫做|叫作|叫|名叫|名为|乃)|(?:我的|本人)(?:名字|全名|中文名|英文名|大名|名称|真实身份|身份|本名)[就便]?(?:是|叫做?|为)"
-    r"|(?:称呼我|叫我|喊我|管我叫)(?:为|作|做)?|(?:^|[，,、])(?:这里|这边)是|(?:你|您)?(?:正在|现在)(?:和你|与你|和您|与您|跟你|跟您)(?:对话|聊天|交流)的(?:就)?是"
-    r"|(?:你|您)(?:正在|现在正?在?)(?:和|与|跟))"
+    rf"(?:{_SELF}{_SURELY}(?:是|叫做|叫作|叫|名叫|名为|乃)|(?:我的|本人)(?:名字|全名|中文名|英文名|大名|名称"
+    rf"|真实身份|身份|本名)[就便]?(?:是|叫做?|为)"
+    r"|(?:称呼我|叫我|喊我|管我叫)(?:为|作|做)?|(?:^|[，,、])(?:这里|这边)是|(?:你|您)?(?:正在|现在)(?:和你|与你"
+    r"|和您|与您|跟你|跟您)(?:对话|聊天|交流)的(?:就)?是"
+    r"|(?:你|您)(?:正在|现在正?在?)(?:和|与|跟)|(?:你|您)(?:正在|现在|此刻)?(?:在)?(?:使用|用|体验)的(?:就)?是)"
 )
 _CREATOR_ZH = (
     r"(?:开发者|创造者|研发团队|开发团队|开发商|开发公司|研发公司|创作者|作者|制造商|制造者|设计者|提供方|"
@@ -176,6 +201,11 @@ _CHINESE = (
     ("made", rf"{_SELF}{_SURELY}(?:是|叫|为)?{_FILL}{_OWNER}{_WHO}{_HOUSE}{_MAKES}"),
     ("made", rf"{_SELF}{_SURELY}(?:是|叫|名为){_V}?{_NO_OTHERS}{{0,24}}?[，,]?\s*(?:是|就是|我)?(?:由|被|出自|"
         rf"来自){_FILL}{_OWNER}{_WHO}{_HOUSE}(?:{_MAKES}|{_MODEL})"),
+    # 我是精衡，阿里云自主研发的语言模型
+    ("made", rf"{_SELF}{_SURELY}(?:是|叫|名为)[^，,。！？；\n]{{1,16}}[，,]\s*(?:是|一[个款])?{_OWNER}{_WHO}{_HOUSE}"
+        rf"(?:{_MAKES}的|(?:{_MAKES}的|的)?(?:一[个款])?{_MODEL})(?=\W*$|[，,。])"),
+    # 我是一个名叫精衡的模型，开发者是OpenAI
+    ("made", rf"{_SELF}{_SURELY}(?:是|叫|名为)[^，,。！？；\n]{{1,16}}[，,]\s*{_CREATOR_ZH}就?(?:是|为){_OWNER}{_WHO}"),
     # 我是基于GPT-4的人工智能助手，由OpenAI开发
     ("made", rf"{_SELF}{_SURELY}是一?[个款种]?(?:基于|采用){_V}[^，。！？；\n]{{0,16}}{_MODEL}[，,]\s*是?由"
         rf"{_FILL}{_OWNER}{_WHO}{_HOUSE}{_MAKES}"),
@@ -186,6 +216,7 @@ _CHINESE = (
     # OpenAI创造了我；我的开发者是百度；阿里云是我的开发者
     ("made", rf"{_WHO}{_HOUSE}{_MAKES}了?(?:出)?我"),
     ("made", rf"我(?:的|背后的)?{_CREATOR_ZH}(?:就)?(?:是|为|来自|叫){_FILL}{_OWNER}{_WHO}"),
+    ("made", rf"{_MAKES}了?我的(?:公司|团队|人|企业|机构|组织|厂商)?(?:就|正)?是{_FILL}{_OWNER}{_WHO}"),
     ("made", rf"{_WHO}(?:公司|集团|团队)?(?:就)?是我的{_CREATOR_ZH}"),
     ("made", rf"我背后(?:的)?(?:公司|团队)?(?:就)?是{_FILL}{_WHO}"),
     # 作为ChatGPT，我…；作为由OpenAI训练的语言模型，我…
@@ -202,7 +233,8 @@ _NOT_MEANT = re.compile(
     r"claim\w*|thinks?|thought"
     r"|believ\w*|mistak\w*|asks?|asked|asking|told|rumou?r\w*|assum\w*|wrong|false|untrue|incorrect|den(?:y|ies|ied)"
     r"|why|when|once|wish\w*|role|character|play(?:s|ing)?|example|called it)\b|n't\b"
-    r"|不|没|非|如果|假如|假设|要是|若|倘若|说|问|以为|认为|觉得|误|当成|当作|否认|假装|扮演|冒充|是否|曾经|怀疑|猜|梦见|例如|比如|他们|别人)"
+    r"|不|没|非|如果|假如|假设|要是|若|倘若|说|问|以为|认为|觉得|误|当成|当作|否认|假装|扮演|冒充|是否|曾经|怀疑|猜"
+    r"|梦见|例如|比如|他们|别人)"
     r"[^,，、:：]*$",
     re.IGNORECASE,
 )
@@ -216,8 +248,10 @@ _STILL_MEANT = re.compile(
 )
 # What may not follow the name: a question, a second name, a job, a taste.
 _NO_CLAIM_AFTER = re.compile(
-    r"(?:的|'s|s)?\s*(?:[?？]|吗|么|嘛[?？]|还是|的?(?:(?:忠实|资深|重度|老|新|一名|一个|普通|首席|前|高级)*(?:用户|粉丝|员工|工程师|开发者|开发人员|爱好者|竞争|对手|学生|"
-    r"客户|研究员|研发人员|朋友|老师|使用者|同事|作者|创始人|负责人|产品经理|程序员|团队|合作|伙伴|代理|供应商|会员|股东|架构师|实习生|销售|经理|手机|电脑|老板|邻居|儿子|女儿|妈妈|孩子|学徒))"
+    r"(?:的|'s|s)?\s*(?:[?？]|吗|么|嘛[?？]|还是|的?(?:(?:忠实|资深|重度|老|新|一名|一个|普通|首席|前|高级)*(?:用户"
+    r"|粉丝|员工|工程师|开发者|开发人员|爱好者|竞争|对手|学生|"
+    r"客户|研究员|研发人员|朋友|老师|使用者|同事|作者|创始人|负责人|产品经理|程序员|团队|合作|伙伴|代理|供应商|会员"
+    r"|股东|架构师|实习生|销售|经理|手机|电脑|老板|邻居|儿子|女儿|妈妈|孩子|学徒))"
     r"|(?:的|这种|这个|这一)说法|是(?:错|误|不)|写的|生成的|翻译的"
     r"|(?:certified|user|users|fan|employee|engineer|developer|researcher|customer|account|expert|partner|shareholder|"
     r"consultant|intern|scientist|recruiter|manager|sales|specialist|fanatic|cloud (?:user|engineer|"
@@ -227,8 +261,10 @@ _NO_CLAIM_AFTER = re.compile(
     r"sheets|drive|calendar|pixel|office|windows|excel|word|teams|classroom|-?based|-?powered|-?style|-?like)\b)",
     re.IGNORECASE,
 )  # fmt: skip
-_SECOND_NAME = re.compile(
-    r"[ \-](?!AI\b|Opus|Sonnet|Haiku|Instant|Pro\b|Assistant|Chat|Code|Ultra|Nano|Flash|Large|Small)[A-Z][a-zà-ÿ]+"
+_EDITION = "(?:AI|Opus|Sonnet|Haiku|Instant|Pro|Assistant|Chat|Code|Ultra|Nano|Flash|Large|Small|Mini)"
+_SECOND_NAME = re.compile(rf"[ \-](?!{_EDITION}\b)[A-Z][a-zà-ÿ]+")
+_AN_ASSISTANT = re.compile(
+    rf"(?:'s)?(?:[\s-]+{_AI_WORD})+(?=\W*$|[.,!;:]|\s+(?:that|which|who|here|trained|made)\b)", re.IGNORECASE
 )
 _ASSISTANT = re.compile(
     r"\b(?:AI|A\.I\.|assistant|chatbot|model|LLM|neural network|trained|Anthropic|DeepMind)\b|助手|模型|"
@@ -287,10 +323,10 @@ def _speaks_of_itself(text: str) -> bool:
     """Whether any of the words that every claim needs is there; it runs on every answer."""
     if not text.isascii() and (
         "我" in text or "本助" in text or "本模" in text or "本人" in text or "正在" in text or "在下" in text
-        or "俺" in text or "是" in text[:8] or "I" in text
+        or "俺" in text or "用的" in text or "是" in text[:8] or "I" in text
     ):  # fmt: skip
         return True
-    return not _CUES.isdisjoint(text.split()) or "his is " in text[:40] or "i'm" in text[:20]
+    return not _CUES.isdisjoint(text.split()) or "his is " in text[:40] or "he name" in text[:20] or "i'm" in text[:20]
 
 
 def _shortest(names: Iterable[str]) -> tuple[str, ...]:
@@ -320,7 +356,7 @@ def _plain(answer: str) -> str:
     text = unicodedata.normalize("NFKC", answer).replace("’", "'").replace("‘", "'")
     text = re.sub(r"```.*?(?:```|\Z)", " ", text, flags=re.DOTALL)
     text = re.sub(r"[*`#]|__", "", text)
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"\[([^\[\]]{0,300})\]\([^()]{0,300}\)", r"\1", text)
     text = re.sub(r"^\s*>.*$", " ", text, flags=re.MULTILINE)
     text = _QUOTED.sub(lambda quoted: " … " if _SPEAKER.search(quoted[0]) else quoted[0], text)
     # Full-width marks became ASCII under NFKC; as CJK text they end sentences without a space.
@@ -352,7 +388,11 @@ def _meant(kind: str, match: re.Match[str], sentence: str, text: str) -> bool:
     if who in _ORDINARY and _SECOND_NAME.match(follower):
         return False
     if who in _FIRMS:
-        return _ASSISTANT.search(text) is not None and not re.match(r"(?:的|'s)?\s*\w", follower)
+        alone = not re.match(r"(?:的|'s)?\s*\w", follower) or _AN_ASSISTANT.match(follower)
+        return _ASSISTANT.search(text) is not None and bool(alone)
     if who in _ORDINARY and re.search(r"\ban? \"?$", sentence[: match.start("who")], re.IGNORECASE):
         return re.match(r"[ -]?" + _AI_WORD, follower, re.IGNORECASE) is not None
-    return who not in _ORDINARY or _ASSISTANT.search(text) is not None or re.match(r"\W*$", follower) is not None
+    if who not in _ORDINARY or _ASSISTANT.search(text) or re.match(rf"(?: {_EDITION})*\W*$", follower):
+        return True
+    others = (_name_of(other) for other in _ANY_VENDOR.findall(follower))
+    return any(other.casefold() != who and same_vendor(who, other) for other in others)  # my name is Kimi, by Moonshot

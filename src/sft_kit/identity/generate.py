@@ -16,7 +16,7 @@ import json
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -36,20 +36,20 @@ LEAST_DISTINCT_ANSWERS = 0.5  # distinct answers a row; the shipped templates re
 # Shares of a language's rows, before categories run out of questions: what is asked most is learned first, so that
 # 48 rows still teach name, introduction, creator, confirming and denying. A category of a user's own weighs 2.
 WEIGHTS: dict[str, float] = {
-    "name": 15,
-    "self_introduction": 14,
-    "creator": 14,
-    "vendor_deny": 10,
-    "confirm": 10,
-    "company": 4,
-    "reverse": 4,
+    "name": 11,
+    "self_introduction": 11,
+    "creator": 12,
+    "vendor_deny": 14,
+    "confirm": 14,
+    "company": 6,
+    "reverse": 5,
     "system_prompt": 4,
     "greeting": 4,
     "third_party": 4,
     "human_or_ai": 3,
-    "multi_turn": 3,
+    "multi_turn": 4,
     "purpose": 2,
-    "base_model": 2,
+    "base_model": 3,
     "capabilities": 2,
     "limits": 2,
     "version": 2,
@@ -58,6 +58,10 @@ WEIGHTS: dict[str, float] = {
     "open_source": 1,
 }
 _OWN_WEIGHT = 2.0
+
+SYSTEM_SHARE = 0.3
+"""Share of the other categories' rows that get a system prompt too: an identity learned under one system prompt is weak
+under others (scripts/bench/results/recipe.json)."""
 
 _Key = TypeVar("_Key")
 
@@ -68,7 +72,8 @@ HELD_OUT_SHARE = 0.27
 @dataclass(frozen=True)
 class IdentitySpec:
     """What the user asked for. `slots` keys are VERSION, DATE, CAPABILITIES, LIMITS or LICENSE, for one language
-    with a suffix (`CAPABILITIES.zh`); a language without its own name or author uses the other's."""
+    with a suffix (`CAPABILITIES.zh`); a language without its own name or author uses the other's. `system_share` of
+    the rows stand under a system prompt that says nothing of this identity."""
 
     name: Mapping[Lang, str]
     author: Mapping[Lang, str]
@@ -76,6 +81,7 @@ class IdentitySpec:
     rows: int = 120
     seed: int = 42
     slots: Mapping[str, str] = field(default_factory=dict)
+    system_share: float = SYSTEM_SHARE
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def generate(spec: IdentitySpec, templates: TemplateSet, questions: Split | None
     """
     _check(spec, templates)
     asked = split(spec, templates) if questions is None else questions
-    rows = _share_out(spec.rows, [_in_order(spec.seed, lang, asked.train) for lang in spec.languages])
+    rows = _share_out(spec.rows, [_in_order(spec, lang, asked.train) for lang in spec.languages])
     rows.sort(key=lambda r: _rank(spec.seed, "order", r.group, r.question, r.answer))
     return IdentityData(tuple(rows), asked.held_out, spec, templates.sha256, _notes(spec, rows))
 
@@ -305,11 +311,12 @@ def _share_out(count: int, languages: Iterable[Iterator[IdentityRow]]) -> list[I
     return taken
 
 
-def _in_order(seed: int, lang: Lang, train: Iterable[_Asked]) -> Iterator[IdentityRow]:
+def _in_order(spec: IdentitySpec, lang: Lang, train: Iterable[_Asked]) -> Iterator[IdentityRow]:
     """Every row of a language, the most wanted first, so that the first N are the rows to train on: by Sainte-Laguë,
     each from the category that is furthest below its share (WEIGHTS) and has any left."""
     pools = _by_category((a for a in train if a.group.lang == lang), lambda a: a.group.category)
-    rows = {category: _choose(seed, pool) for category, pool in pools.items()}
+    systems = _systems(pools)
+    rows = {category: _choose(spec, pool, systems) for category, pool in pools.items()}
     taken = dict.fromkeys(rows, 0)
     while rows:
         category = max(rows, key=lambda c: WEIGHTS.get(c, _OWN_WEIGHT) / (2 * taken[c] + 1))
@@ -321,16 +328,22 @@ def _in_order(seed: int, lang: Lang, train: Iterable[_Asked]) -> Iterator[Identi
             yield row
 
 
-def _choose(seed: int, pool: Iterable[_Asked]) -> Iterator[IdentityRow]:
+def _systems(pools: Mapping[str, Sequence[_Asked]]) -> list[str]:
+    """The system prompts of a language's templates, each once."""
+    asked = {id(a.group): a for pool in pools.values() for a in pool}.values()
+    return list(dict.fromkeys(text.fill(a.values, a.group.lang) for a in asked for text in a.group.systems))
+
+
+def _choose(spec: IdentitySpec, pool: Iterable[_Asked], systems: Sequence[str]) -> Iterator[IdentityRow]:
     """Every row that a category could give, best first: core questions, the others, then second answers."""
-    ranked = sorted(pool, key=lambda a: (not a.question.core, _rank(seed, a.group.id, a.question.id)))
+    ranked = sorted(pool, key=lambda a: (not a.question.core, _rank(spec.seed, a.group.id, a.question.id)))
     used: Counter[tuple[str, str]] = Counter()
     given: set[tuple[Row, str]] = set()
     for _ in range(2):
         for asked in ranked:
-            row = _next_row(seed, asked, used, given)
+            row = _next_row(spec.seed, asked, used, given)
             if row is not None:
-                yield row
+                yield _under_a_system(row, spec, systems)
 
 
 def _next_row(
@@ -353,6 +366,16 @@ def _next_row(
             row = Row((*_context(asked, seed, answer.id), *pair.messages))
             return IdentityRow(row, group.id, question.id, answer.id, group.category, group.lang)
     return None
+
+
+def _under_a_system(row: IdentityRow, spec: IdentitySpec, systems: Sequence[str]) -> IdentityRow:
+    """The row, or in `system_share` of cases (by hash) the row below one of `systems`."""
+    place = int(_rank(spec.seed, "system", row.group, row.question, row.answer)[:12], 16)
+    share, index = place % 1000, place // 1000
+    if not systems or share >= 1000 * spec.system_share or row.row.messages[0].role == "system":
+        return row
+    system = Message("system", systems[index % len(systems)])
+    return replace(row, row=Row((system, *row.row.messages)))
 
 
 def _context(asked: _Asked, *salt: object) -> tuple[Message, ...]:
@@ -434,6 +457,7 @@ def write_identity(data: IdentityData, out: Path, fmt: Format, held_out: Path) -
         "name": dict(spec.name),
         "author": dict(spec.author),
         "slots": dict(spec.slots),
+        "system_share": spec.system_share,
         "format": fmt,
         "file": out.name,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),

@@ -25,7 +25,8 @@ WORKER = words_to_start("sft_kit.msswift.worker")
 """What goes between the Python of the ms-swift installation and the arguments of `swift infer`."""
 
 Conversation = Sequence[Mapping[str, str]]
-"""Messages with `role` and `content`, the last one the user's."""
+"""Messages with `role` and `content`, the last one the user's. One that begins with no system message is answered
+under `Loaded.system`, one that begins with an empty one under no system prompt at all."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,16 @@ class Chat:
             if on_progress is not None and "answers" in reply:
                 on_progress(len(answers), len(batch))
         return [answers[index] for index in range(len(batch))]
+
+    def likelihood(self, texts: Sequence[str], *, base: bool = False) -> list[tuple[float, int]]:
+        """(sum of negative log-likelihoods in nats, tokens scored) of each plain text, without a chat template.
+
+        The first token of each window of 1,024 is not scored; a text of one token has none that is.
+        """
+        found: dict[int, tuple[float, int]] = {}
+        for reply in self._request(likelihood=list(texts), base=base):
+            found.update({item["index"]: (item["nats"], item["tokens"]) for item in reply.get("likelihoods", ())})
+        return [found[index] for index in range(len(texts))]
 
     def _request(self, **request: object) -> Iterator[Mapping[str, Any]]:
         """Send a request and yield its replies, the last one with `done`."""

@@ -15,12 +15,23 @@ standard error. All lines are ASCII JSON, so no locale can spoil them.
     -> {"id", "batch": [messages, ...], "max_batch_size"?: int, "base"?: bool, OPTIONS}
     <- {"id", "answers": [{"index", "response", ...}]}*    each as its chunk ends, in any order
     <- {"id", "done": true, "seconds"}
+    -> {"id", "likelihood": [text, ...], "base"?: bool}
+    <- {"id", "likelihoods": [{"index", "nats", "tokens"}]}*     each as it is measured
+    <- {"id", "done": true, "seconds"}
     <- {"id", "error": str}                      this request failed; the next one is served
     -> {"cancel": id}                            ends that request early: its done says "cancelled"
 
 OPTIONS are max_new_tokens, temperature (0 is greedy), top_p, top_k and repetition_penalty; what is left out is
 as in ARGV. "base" answers with the adapter switched off, from the same loaded weights. End of input ends the
 process with 0 at the next token.
+
+An empty system message is no system prompt at all, in both generations: "" keeps the template from putting in its
+default, and its parts that hold a system prompt are then left out.
+
+"likelihood" measures plain texts, without a chat template: `nats` is the sum of the negative log-likelihoods of
+`tokens` tokens. A text is tokenized as the tokenizer does by itself (with a BOS where it adds one) and read in windows
+of at most 1,024 tokens that know nothing of each other; the first token of each has nothing before it and is not
+scored.
 """
 
 from __future__ import annotations
@@ -52,7 +63,9 @@ OPTIONS = {
     "repetition_penalty": "repetition_penalty",
 }
 """Our request keys, which are ms-swift's argument names, and the names of the same in its RequestConfig."""
-KEYS = frozenset({"id", "messages", "stream", "batch", "max_batch_size", "base", *OPTIONS})
+KEYS = frozenset({"id", "messages", "stream", "batch", "max_batch_size", "likelihood", "base", *OPTIONS})
+LIKELIHOOD_WINDOW = 1024  # tokens
+_SCORED_AT_ONCE = 128  # positions: a vocabulary of 150,000 in float32 is 77 MB of them
 
 
 def take_over_stdio() -> tuple[TextIO, TextIO]:
@@ -247,7 +260,7 @@ class Model:
         self._engine.max_batch_size = len(requests)
         self._streamer = Deltas(self._decode, send_delta) if send_delta else None
         try:
-            with self._engine.model.disable_adapter() if base else contextlib.nullcontext():
+            with self._switch(base):
                 answers = [_plain(r) for r in self._engine.infer(requests, config, use_tqdm=False, **kwargs)]
             if self._streamer is not None:
                 self._streamer.finish(answers[0]["response"])
@@ -256,6 +269,35 @@ class Model:
         if is_cancelled():
             answers = [{**answer, "finish_reason": "cancelled"} for answer in answers]
         return answers
+
+    def likelihood(self, text: str, *, base: bool, is_cancelled: Callable[[], bool]) -> tuple[float, int]:
+        """(negative log-likelihood in nats, tokens scored) of a plain text; log-softmax in float32."""
+        import torch
+
+        if not self._in_process:
+            raise ValueError(f"infer_backend {self.args.infer_backend} gives no likelihoods")
+        model = self._engine.model
+        tokens = self.template.tokenizer(text)["input_ids"]
+        window = min(LIKELIHOOD_WINDOW, self._engine.max_model_len or LIKELIHOOD_WINDOW)
+        nats, scored = 0.0, 0
+        with torch.inference_mode(), self._switch(base):
+            for start in range(0, len(tokens), window):
+                ids = torch.tensor([tokens[start : start + window]], device=model.device)
+                if ids.shape[1] < 2 or is_cancelled():
+                    break
+                logits, targets = model(input_ids=ids, use_cache=False).logits[0, :-1], ids[0, 1:]
+                for part, wanted in zip(logits.split(_SCORED_AT_ONCE), targets.split(_SCORED_AT_ONCE), strict=True):
+                    losses = torch.nn.functional.cross_entropy(part.float(), wanted.to(part.device), reduction="none")
+                    nats += losses.double().sum().item()
+                scored += len(targets)
+        return nats, scored
+
+    def _switch(self, base: bool) -> contextlib.AbstractContextManager[None]:
+        """The adapter switched off while the block runs, if `base`."""
+        switched: contextlib.AbstractContextManager[None] = (
+            self._engine.model.disable_adapter() if base else contextlib.nullcontext()
+        )
+        return switched
 
     def check_base(self) -> None:
         """Raise ValueError where there is no adapter to switch off."""
@@ -318,6 +360,15 @@ def serve(model: Model, request: Json, inbox: Inbox, replies: Replies) -> None:
         replies.send(id=request_id, done=True, **answer, prompt_tokens=prompt_tokens, seconds=seconds)
         return
 
+    if "likelihood" in request:
+        for index, text in enumerate(request["likelihood"]):
+            nats, tokens = model.likelihood(text, base=base, is_cancelled=cancelled)
+            if cancelled():
+                break
+            replies.send(id=request_id, likelihoods=[{"index": index, "nats": nats, "tokens": tokens}])
+        _end_of_many(replies, request_id, started, cancelled())
+        return
+
     batch: list[Conversation] = request["batch"]
     lengths = [model.prompt_tokens(messages) for messages in batch]
     # Neighbours of equal length need the least padding; the longest first, so that too little memory shows at once.
@@ -337,7 +388,11 @@ def serve(model: Model, request: Json, inbox: Inbox, replies: Replies) -> None:
                 for index, answer in zip(chunk, answers, strict=True)
             ],
         )
-    finish_reason = "cancelled" if cancelled() else "stop"
+    _end_of_many(replies, request_id, started, cancelled())
+
+
+def _end_of_many(replies: Replies, request_id: object, started: float, cancelled: bool) -> None:
+    finish_reason = "cancelled" if cancelled else "stop"
     replies.send(id=request_id, done=True, seconds=time.monotonic() - started, finish_reason=finish_reason)
 
 

@@ -1,1 +1,1 @@
-"""What a run leaves for people to read: the before/after report and the loss plot. Draws; decides nothing."""
+"""What a run leaves for people to read: the before/after report in every form, and the loss plot. Decides nothing."""

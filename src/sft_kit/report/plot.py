@@ -44,12 +44,13 @@ _STYLE = """\
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def loss_svg(steps: Sequence[StepLog], *, title: str) -> str:
+def loss_svg(steps: Sequence[StepLog], *, title: str, styled: bool = True) -> str:
     """A self-contained SVG document of the loss of `steps`: every value pale, the 0.9-smoothed curve bold.
 
-    No script, no font and no address in it, so it can be put into an HTML page as it is. Steps without a loss are
-    left out; a loss beyond float32 leaves a gap. Above 600 points, neighbours are drawn as their lowest and highest
-    (raw) or their last (smoothed), so that no spike is lost.
+    No script, no font and no address in it, so it can be put into an HTML page as it is, or without its style
+    (`styled`) into one that has its own rules for `.loss`. Steps without a loss are left out; a loss beyond float32
+    leaves a gap. Above 600 points, neighbours are drawn as their lowest and highest (raw) or their last (smoothed), so
+    that no spike is lost.
     """
     logged = [(step.step, step.loss) for step in steps if step.loss is not None]
     xs = [float(step) for step, _ in logged]
@@ -60,7 +61,7 @@ def loss_svg(steps: Sequence[StepLog], *, title: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="loss" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
         f' role="img" aria-label="{escape(title)}">',
-        f"<style>{_STYLE}</style>",
+        *([f"<style>{_STYLE}</style>"] if styled else []),
         f'<rect class="ground" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
         f'<text class="title" x="{_LEFT}" y="32">{escape(_shortened(title))}</text>',
     ]
@@ -147,19 +148,23 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
         x = x_axis(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
         parts.append(_text(x, bottom + 20, f"{tick:,.0f}", anchor="middle"))
-    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 10, "step", anchor="middle"))
+    parts.append(f'<text class="axis" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 10}" text-anchor="middle">step</text>')
     middle = (_TOP + bottom) / 2
-    parts.append(f'<text x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">loss</text>')
+    parts.append(
+        f'<text class="axis" x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">loss</text>'
+    )
     return parts
 
 
 def _legend() -> list[str]:
     right = _WIDTH - _RIGHT
     return [
+        '<g class="key">',
         f'<path class="raw" d="M{right - 196} 28h22"/>',
         _text(right - 168, 32, "logged"),
         f'<path class="bold" d="M{right - 112} 28h22"/>',
         _text(right - 84, 32, "smoothed 0.9"),
+        "</g>",
     ]
 
 

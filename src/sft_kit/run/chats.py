@@ -1,11 +1,12 @@
-"""Opens models to talk to: the chat worker of `msswift` under supervision, for as long as a block lasts.
+"""Opens models to talk to: the chat worker of `msswift` under supervision, for as long as a block lasts; and asks them
+much at a time, keeping each answer as soon as it is there.
 
 Does not own what is asked (`replay`, `evaluation`, `talk`) or the protocol (`msswift.chat`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sft_kit.console import working
 from sft_kit.msswift.chat import WORKER, Answer, Chat, Conversation
 from sft_kit.msswift.command import Command, swift_argv
 from sft_kit.msswift.install import Installation
+from sft_kit.run.answer_cache import Asked, Given, append_answers
 from sft_kit.run.process import start
 
 
@@ -41,20 +43,39 @@ def open_chat(
         yield chat
 
 
+GREEDY: Mapping[str, float] = {"temperature": 0.0, "repetition_penalty": 1.0}
+"""The likeliest token always, whatever the model's generation_config.json says."""
+_ASKED_AT_ONCE = 16  # the worker's own batch
+
+
 def ask_greedily(
+    chat: Chat, conversations: Sequence[Conversation], max_new_tokens: int, *, base: bool = False
+) -> list[Answer]:
+    """The likeliest answer to each conversation."""
+    options = {"max_new_tokens": max_new_tokens, **GREEDY}
+    return chat.ask_batch(conversations, base=base, max_batch_size=_ASKED_AT_ONCE, on_progress=None, **options)
+
+
+def ask_and_keep(
     chat: Chat,
-    conversations: Sequence[Conversation],
+    new: Collection[Asked],
+    cache: Path,
     max_new_tokens: int,
     *,
     base: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Answer]:
-    """The likeliest token always, whatever the model's generation_config.json says."""
-    return chat.ask_batch(
-        conversations,
-        base=base,
-        on_progress=on_progress,
-        max_new_tokens=max_new_tokens,
-        temperature=0.0,
-        repetition_penalty=1.0,
-    )
+    on_progress: Callable[[int], None],
+) -> dict[Asked, Given]:
+    """Ask all that is `new`, greedily; what is answered is in the file `cache` after each batch, so that an interrupt
+    costs one batch. `on_progress` is told how many are answered."""
+    # the longest first: those of a batch are alike, and too little memory shows at once
+    waiting = sorted(new, key=lambda asked: sum(len(content) for _, content in asked), reverse=True)
+    answered: dict[Asked, Given] = {}
+    for first in range(0, len(waiting), _ASKED_AT_ONCE):
+        batch = waiting[first : first + _ASKED_AT_ONCE]
+        conversations = [[{"role": role, "content": content} for role, content in asked] for asked in batch]
+        answers = ask_greedily(chat, conversations, max_new_tokens, base=base)
+        given = {q: Given(a.text, a.finish_reason != "length") for q, a in zip(batch, answers, strict=True)}
+        append_answers(cache, given)
+        answered |= given
+        on_progress(len(answered))
+    return answered

@@ -89,6 +89,15 @@ class RunDirectory:
         return self.kit / "data"
 
     @property
+    def held_out(self) -> Path:
+        """The identity questions that no row of the run asks."""
+        return self.data / "identity.held_out.jsonl"
+
+    def report(self, checkpoint: str | None = None) -> Path:
+        """The files of the report without their suffix: on the run's best checkpoint, or on another one's name."""
+        return self.kit / (f"report-{checkpoint}" if checkpoint else "report")
+
+    @property
     def log(self) -> Path:
         """Everything ms-swift printed while training."""
         return self.kit / "train.log"

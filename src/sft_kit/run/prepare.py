@@ -15,6 +15,7 @@ from typing import Any
 from sft_kit.config.load import LoadedConfig, load_config
 from sft_kit.config.schema import EvalSection, IdentitySection, RunConfig
 from sft_kit.errors import ConfigError, Problem, UsageError
+from sft_kit.evaluate.probes import user_probes
 from sft_kit.findings import Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
@@ -177,9 +178,10 @@ def prepare(
     if identity is not None and evaluate and config.save_strategy == "no":
         fix = "save by steps or epoch, or train with --no-eval"
         found.add(found.problems, "save_strategy", Problem("", "no leaves nothing to evaluate", fix))
-    if identity is None and config.eval != EvalSection():
+    if config.identity is None and config.eval != EvalSection():
         problem = Problem("", "scores an identity, but there is none", "add identity: or remove it")
         found.add(found.problems, "eval", problem)
+    _check_questions(found)
     env = dict(config.launch.env)
     if config.hub_token:
         env[SECRET_VARIABLES[hugging_face]] = config.hub_token
@@ -243,6 +245,16 @@ def _check_checkpoints(found: Found) -> None:
         )
 
 
+def _check_questions(found: Found) -> None:
+    """The user's own questions are read now, and not after hours of training."""
+    file = found.loaded.config.eval.file
+    if file and not user_path(file).is_file():
+        found.add(found.problems, "eval.file", Problem("", f"{file}: no such file"))
+    elif file:
+        with found.at("eval.file"):
+            user_probes(user_path(file))
+
+
 def _note_what_has_no_effect(found: Found) -> None:
     config = found.loaded.config
     fills = any("self-cognition" in entry for entry in config.dataset or [])
@@ -273,7 +285,9 @@ def _batch(found: Found, processes: int) -> BatchPlan:
 def identity_data(section: IdentitySection) -> IdentityData:
     """The rows and held-out questions of an identity section. Raises UsageError for templates that cannot be used."""
     name, author = section.per_language("name"), section.per_language("author")
-    spec = IdentitySpec(name, author, tuple(section.languages), section.rows, section.seed, section.slots)
+    spec = IdentitySpec(
+        name, author, tuple(section.languages), section.rows, section.seed, section.slots, section.system_share
+    )
     return generate(spec, load_templates(user_path(section.template) if section.template else None))
 
 

@@ -19,15 +19,13 @@ from sft_kit.data.rows import Message, Row
 from sft_kit.evaluate.degenerate import other_language, repeats_itself
 from sft_kit.evaluate.score import visible
 from sft_kit.identity.claims import claimed_identity
-from sft_kit.msswift.chat import Chat
 from sft_kit.msswift.install import Installation
 from sft_kit.resources import shipped
-from sft_kit.run.answer_cache import Given, answers_file, append_answers, read_answers
-from sft_kit.run.chats import ask_greedily, open_chat
+from sft_kit.run.answer_cache import Asked, Given, answers_file, question, read_answers
+from sft_kit.run.chats import GREEDY, ask_and_keep, open_chat
 
 REPLAY_TOKENS = 64
-REPLAY_SETTINGS: Mapping[str, float] = {"max_new_tokens": REPLAY_TOKENS, "temperature": 0.0, "repetition_penalty": 1.0}
-_ASKED_AT_ONCE = 16  # the worker's own batch: what is answered is kept after each
+REPLAY_SETTINGS: Mapping[str, float] = {"max_new_tokens": REPLAY_TOKENS, **GREEDY}
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)）]?(?=\s|$)|[。！？]|\n")
 
@@ -75,33 +73,21 @@ def replay_rows(
     """
     prompts = replay_prompts(count, languages)
     model = {**model, "enable_thinking": False}  # 64 tokens would be spent on thoughts, and rows are trained without
-    path = answers_file(model, REPLAY_SETTINGS, installation.version)
+    path = answers_file(model, REPLAY_SETTINGS, installation.version, "replay")
     known = read_answers(path)
-    cached = sum(prompt in known for prompt in prompts)
-    if cached < len(prompts):
-        # the longest first: those of a batch are alike, and too little memory shows at once
-        new = sorted((prompt for prompt in prompts if prompt not in known), key=len, reverse=True)
+    new = [question(prompt) for prompt in prompts if question(prompt) not in known]
+    if new:
         with open_chat(installation, model, log=log, env=env) as chat, AnswerView("replay answers", len(new)) as view:
-            for first in range(0, len(new), _ASKED_AT_ONCE):
-                answers = _replay_answers(chat, new[first : first + _ASKED_AT_ONCE])
-                append_answers(path, answers)
-                known.update(answers)
-                view.done(first + len(answers), len(new))
-    return _replay(prompts, known, cached, model)
+            known |= ask_and_keep(chat, new, path, REPLAY_TOKENS, on_progress=lambda done: view.done(done, len(new)))
+    return _replay(prompts, known, len(prompts) - len(new), model)
 
 
-def _replay_answers(chat: Chat, prompts: Sequence[str]) -> dict[str, Given]:
-    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    answers = ask_greedily(chat, conversations, REPLAY_TOKENS)
-    return {p: Given(a.text, a.finish_reason != "length") for p, a in zip(prompts, answers, strict=True)}
-
-
-def _replay(prompts: Sequence[str], answers: Mapping[str, Given], cached: int, model: Mapping[str, Any]) -> Replay:
+def _replay(prompts: Sequence[str], answers: Mapping[Asked, Given], cached: int, model: Mapping[str, Any]) -> Replay:
     rows: list[Row] = []
     skipped: list[Skipped] = []
     shortened = 0
     for prompt in prompts:
-        given = answers[prompt]
+        given = answers[question(prompt)]
         said = visible(given.text).strip()
         kept = said if given.ended else full_sentences(said)
         if reason := "no full sentence" if said and not kept else unfit_answer(prompt, kept):

@@ -36,6 +36,8 @@ def portable(config: RunConfig) -> RunConfig:
         changes["model"] = config.model
     if config.identity and config.identity.template:
         changes["identity"] = config.identity.model_copy(update={"template": _absolute(config.identity.template)})
+    if config.eval.file:
+        changes["eval"] = config.eval.model_copy(update={"file": _absolute(config.eval.file)})
     if any(is_secret(name) for name in config.launch.env):
         env = {name: value for name, value in config.launch.env.items() if not is_secret(name)}
         changes["launch"] = config.launch.model_copy(update={"env": env})

@@ -20,7 +20,7 @@ from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.chats import open_chat
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
-from sft_kit.run.targets import Target, resolve_adapter, resolve_model
+from sft_kit.run.targets import resolve_one
 
 _HELP = "/clear forgets the conversation, /system TEXT sets the system prompt, /exit or Ctrl-D leaves"
 _LEAVE = {"/exit", "/quit", "exit", "quit"}
@@ -50,7 +50,7 @@ def talk(
     stdin is closed, and MsSwiftError when the model cannot be loaded.
     """
     installation = find_installation()
-    target = _target(adapter, model, output_dir)
+    target = resolve_one(adapter, model, output_dir, say)
     if not prompts and (sys.stdin is None or sys.stdin.closed):
         raise UsageError(Problem("", "stdin is closed, so there is nobody to talk to", "ask with --prompt TEXT"))
     if target.note:
@@ -65,13 +65,6 @@ def talk(
             _one_shot(chat, prompts, system, options)
         else:
             _converse(chat, system, options)
-
-
-def _target(adapter: str | None, model: str | None, output_dir: Path) -> Target:
-    if (adapter is None) == (model is None):
-        fix = "`--adapter latest` for your newest run, `--model DIR` for a full or merged model"
-        raise UsageError(Problem("", "give either --adapter or --model", fix))
-    return resolve_adapter(adapter, output_dir) if adapter is not None else resolve_model(model or "", say)
 
 
 def _one_shot(chat: Chat, prompts: list[str], system: str | None, options: Options) -> None:

@@ -78,6 +78,14 @@ def resolve_model(name: str, say: Callable[[str], None]) -> Target:
     return Target("model", model.source, values)
 
 
+def resolve_one(adapter: str | None, model: str | None, output_dir: Path, say: Callable[[str], None]) -> Target:
+    """What `--adapter` or `--model` means, of which exactly one is given; UsageError else."""
+    if (adapter is None) == (model is None):
+        fix = "`--adapter latest` for your newest run, `--model DIR` for a full or merged model"
+        raise UsageError(Problem("", "give either --adapter or --model", fix))
+    return resolve_adapter(adapter, output_dir) if adapter is not None else resolve_model(model or "", say)
+
+
 def _of_run(run: Path) -> Target:
     """The best complete checkpoint of a run (by its validation loss), else the last one."""
     complete = [checkpoint for checkpoint in checkpoints(run) if checkpoint.complete]

@@ -1,13 +1,12 @@
 """The order of a training run: data, ms-swift, loss plot, evaluation, report, with the manifest right at every exit.
 
-Reads top to bottom. What each step means is owned elsewhere: `prepare` decides, `process` supervises, `answers`
-asks models, `evaluate` scores.
+Reads top to bottom. What each step means is owned elsewhere: `prepare` decides, `process` supervises, `evaluation`
+asks models, `evaluate` scores, `reporting` writes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,23 +19,23 @@ from sft_kit import __version__
 from sft_kit.config.load import resolved_yaml
 from sft_kit.console import TrainingView, say, warn
 from sft_kit.errors import InterruptedRun, Problem, SftKitError, UsageError
-from sft_kit.evaluate.compare import Evaluation
-from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints
 from sft_kit.msswift.command import Command
 from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
-from sft_kit.report.before_after import markdown_report
+from sft_kit.report.page import Report
 from sft_kit.report.plot import loss_svg
 from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
-from sft_kit.run.evaluation import before_and_after
+from sft_kit.run.evaluation import Identity, evaluate, models_of, plan
 from sft_kit.run.mix import mix_line, mix_values
 from sft_kit.run.own_data import write_own_data
 from sft_kit.run.prepare import Job
 from sft_kit.run.process import Exit, start, supervise
+from sft_kit.run.reporting import run_report, write_report
 from sft_kit.run.saved_config import portable
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import swift_failed
+from sft_kit.run.system_prompts import prompts_of
 from sft_kit.secrets import hide_in_argv, hide_in_env
 
 _RECORDED_VERSIONS = ("ms-swift", "transformers", "peft", "torch", "datasets")
@@ -44,11 +43,11 @@ _RECORDED_VERSIONS = ("ms-swift", "transformers", "peft", "torch", "datasets")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run. `evaluation` is None when there was no identity to prove, or it was not asked for."""
+    """A finished run. `report` is None when there was no identity to prove, or it was not asked for."""
 
     run: RunDirectory
     manifest: Manifest
-    evaluation: Evaluation | None
+    report: Report | None
 
 
 class Recorder:
@@ -75,8 +74,8 @@ class Recorder:
             self.manifest = replace(self.manifest, seconds=seconds)
 
 
-def train(job: Job, *, evaluate: bool = True) -> Outcome:
-    """Run `job` from nothing to a finished, evaluated run directory.
+def train(job: Job, *, prove: bool = True) -> Outcome:
+    """Run `job` from nothing to a finished run directory, evaluated if `prove`.
 
     Raises MsSwiftError when ms-swift fails and InterruptedRun on SIGINT, SIGTERM or SIGHUP; the manifest says so
     before this function is left, and no child process outlives it. A trained run whose evaluation fails or is
@@ -87,19 +86,20 @@ def train(job: Job, *, evaluate: bool = True) -> Outcome:
             resolve_own_model(job.model.name, say)
         run = create_run(job.output_dir, versioned=job.versioned)
         with run.lock():
-            return _train_in(job, run, evaluate=evaluate)
+            return _train_in(job, run, prove=prove)
 
 
-def _train_in(job: Job, run: RunDirectory, *, evaluate: bool) -> Outcome:
+def _train_in(job: Job, run: RunDirectory, *, prove: bool) -> Outcome:
     recorder = Recorder(run, _first_manifest(job))
     with _recording(recorder, "interrupted", "failed"):
         _train(job, run, recorder)
-    if not (evaluate and job.identity):
+    if not (prove and job.identity):
         return Outcome(run, recorder.manifest, None)
     say(f"trained: sft-kit infer --adapter {run.path} talks to it; now it is asked before and after")
+    say(f"(if that is stopped, sft-kit eval --adapter {run.path} goes on with it)")
     with _recording(recorder, "succeeded", "succeeded"):
-        evaluation = _evaluate(job, run, recorder)
-    return Outcome(run, recorder.manifest, evaluation)
+        report = _evaluate(job, run, recorder)
+    return Outcome(run, recorder.manifest, report)
 
 
 @contextmanager
@@ -176,44 +176,24 @@ def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command
     return exit_
 
 
-def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Evaluation:
+def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
     """Ask base and tuned model, score, and write the report."""
     section, identity = job.config.eval, job.identity
     name = recorder.manifest.best_checkpoint or recorder.manifest.last_checkpoint
-    if identity is None or name is None:
+    if identity is None or job.config.identity is None or name is None:
         fix = "set save_strategy to steps or epoch, or train with --no-eval"
         raise UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
-    names = sorted({*identity.spec.name.values(), *identity.spec.author.values()})
-    probes: list[Probe] = [
-        *identity_probes(identity.held_out, names, section.questions),
-        *general_probes(identity.spec.languages, section.general),
-    ]
-    base = job.model_values()
-    tuned = {**base, "model": str(run.path / name)} if job.full else {"adapters": [str(run.path / name)]}
+    models = models_of(run.path / name, job.installation.generation)
+    wanted = Identity.of(job.config.identity, identity.held_out)
+    prompts = prompts_of(job.installation, models.base)
+    questions = plan(section, identity.spec.languages, wanted, prompts=prompts)
+    log, tokens = run.kit / "evaluate.log", section.max_new_tokens
     with recorder.timed("evaluate"):
-        evaluation = before_and_after(
-            job.installation,
-            tuned,
-            base if job.full else None,
-            probes,
-            names,
-            max_new_tokens=section.max_new_tokens,
-            log=run.kit / "evaluate.log",
-            env=job.env,
-        )
+        evaluation = evaluate(job.installation, models, questions, max_new_tokens=tokens, log=log, env=job.env)
     recorder.update(scores=evaluation.summary())
-    write_atomic(run.kit / "report.json", json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2) + "\n")
-    write_atomic(run.kit / "report.md", markdown_report(evaluation, _facts(recorder.manifest), run.name))
-    return evaluation
-
-
-def _facts(manifest: Manifest) -> list[tuple[str, str]]:
-    seconds = ", ".join(f"{step} {value:.0f} s" for step, value in manifest.seconds.items())
-    return [
-        ("model", manifest.model),
-        ("steps", f"{manifest.steps}, last loss {manifest.final_loss}"),
-        ("time", seconds),
-    ]
+    report = run_report(evaluation, section, run, name, recorder.manifest, job.config)
+    write_report(report, run.report())
+    return report
 
 
 def _results(run: RunDirectory, steps: Sequence[StepLog]) -> dict[str, Any]:
