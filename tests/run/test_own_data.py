@@ -113,7 +113,7 @@ def test_replay_rows_that_are_all_left_out_are_no_data_for_the_trainer(
 ) -> None:
     only = prepare(tmp_path / "config.yaml", ["replay=1"], ask_hub=False)
     asked = {**only.model_values(), "enable_thinking": False}
-    kept = answers_file(asked, REPLAY_SETTINGS, only.installation.version)
+    kept = answers_file(asked, REPLAY_SETTINGS, only.installation.version, "replay")
     kept.unlink()
-    append_answers(kept, {replay_prompts(1, ["en"])[0]: Given("", True)})
+    append_answers(kept, {question(replay_prompts(1, ["en"])[0]): Given("", True)})
     assert write_own_data(only, run).files == (run.data / "identity.jsonl",)
