@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
-from sft_kit.console import result_json, safe, show_finding
+from sft_kit.console import print_lines, result_json, safe, show_finding
 from sft_kit.findings import Finding
 
 
@@ -26,3 +30,27 @@ def test_json_is_one_line_of_plain_text_with_the_same_value(capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert printed == '{"place": "精衡\\u009b31m\\u202e\\u001b\\n\\udcff.jsonl"}\n'
     assert json.loads(printed) == value
+
+
+SAID = [("In short", "新身份已经学会，" * 6), ("", "one two " * 12)]
+
+
+def test_a_long_value_is_broken_between_words_and_goes_on_under_itself_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    code = f"from sft_kit.console import print_lines; print_lines({SAID!r}, indent=2)"
+    with os.fdopen(ours, encoding="utf-8") as screen:
+        environment = {**os.environ, "TERM": "dumb"}  # 80 columns and no colour
+        subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
+        os.close(theirs)
+        lines = [screen.readline().rstrip("\n") for _ in range(4)]
+    assert lines == [
+        "  In short  " + "新身份已经学会，" * 4 + "新身",
+        " " * 12 + "份已经学会，新身份已经学会，",
+        " " * 12 + "one two " * 8 + "one",
+        " " * 12 + "two " + "one two " * 2 + "one two",
+    ]
+
+
+def test_elsewhere_a_value_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_lines(SAID)
+    assert capsys.readouterr().out == f"In short  {SAID[0][1]}\n          {SAID[1][1].rstrip()}\n"

@@ -30,6 +30,12 @@ SFT_KIT = Path(sys.executable).parent / "sft-kit"
 
 VARIANTS: Mapping[str, Sequence[str]] = {
     "shipped": (),
+    "no-replay": ("replay=0",),
+    "few-steps": ("max_steps=20",),
+    "no-system-prompts": ("identity.system_share=0",),
+    "rank-8": ("lora_rank=8", "lora_alpha=32"),
+    "rate-2e-4": ("learning_rate=2e-4",),
+    "four-epochs": ("num_train_epochs=4",),
 }
 
 
@@ -44,10 +50,11 @@ def sft_kit(*arguments: str, cwd: Path, codes: Sequence[int] = (0,)) -> str:
 
 
 def measure(name: str, overrides: Sequence[str], work: Path, asked: Sequence[str]) -> dict[str, Any]:
-    """Train and ask one variant; what the table needs, and the config that repeats it."""
+    """Train (unless `work` holds the run) and ask one variant; what the table needs, and the config that repeats it."""
     output = work / name
     settings = [word for text in overrides for word in ("--set", text)]
-    sft_kit("train", str(CONFIG), "--no-eval", "--yes", "--set", f"output_dir={output}", *settings, cwd=work)
+    if not output.is_dir():
+        sft_kit("train", str(CONFIG), "--no-eval", "--yes", "--set", f"output_dir={output}", *settings, cwd=work)
     run = max(output.iterdir(), key=lambda path: path.stat().st_mtime)
     manifest = json.loads((run / "sft-kit" / "manifest.json").read_text(encoding="utf-8"))
     report = sft_kit("eval", "--adapter", str(run), "--json", *asked, cwd=work, codes=(0, 3))

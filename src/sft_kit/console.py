@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
 _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
+_LEAST_WIDTH = 20  # columns of a text beside its heading, however narrow the terminal is
 
 
 def _console(*, stderr: bool) -> Console:
@@ -54,6 +56,22 @@ def say(text: str) -> None:
 def result(text: str) -> None:
     """A line of a result to stdout, to the letter; on a terminal without control characters."""
     write_out((safe(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def print_lines(lines: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
+    """Lines of `what  value` on stdout, the values under each other. On a terminal a long value is broken between words
+    and goes on under itself; what is to be copied (a command, a path) belongs in `result`."""
+    width = max((cell_len(what) for what, _ in lines), default=0)
+    start = indent + width + 2 * bool(width)
+    for what, value in lines:
+        head = f"{'':<{indent}}{what}{'':<{start - indent - cell_len(what)}}"
+        if not out.is_terminal:
+            result(f"{head}{value}".rstrip())
+            continue
+        for line in Text(safe(value)).wrap(out, max(_LEAST_WIDTH, out.width - start)):
+            line.rstrip()
+            out.print(Text.assemble((head, "bold"), line))
+            head = " " * start
 
 
 def result_json(value: Any) -> None:
@@ -310,12 +328,13 @@ def ask_to_go_on(notes: Sequence[Problem], doubts: Sequence[Problem], *, yes: bo
         raise InterruptedRun("stopped before anything was written")
 
 
-def confirm(question: str) -> bool:
-    """Ask yes or no on a terminal; off a terminal the answer is no."""
+def confirm(question: str, *, default: bool = False) -> bool:
+    """Ask yes or no on a terminal, where Enter alone is `default`; off a terminal, and at its end, the answer is no."""
     if not (sys.stdin and sys.stdin.isatty() and err.is_terminal):
         return False
-    err.print(Text(f"{question} [y/N] "), end="")
-    return sys.stdin.readline().strip().lower() in ("y", "yes", "是")
+    err.print(Text(f"{question} {'[Y/n]' if default else '[y/N]'} "), end="")
+    answer = sys.stdin.readline()
+    return default if answer == "\n" else answer.strip().lower() in ("y", "yes", "是")
 
 
 def ask_text(question: str) -> str:

@@ -206,6 +206,12 @@ def test_an_output_directory_in_use_is_refused(sft_kit: Run, tmp_path: Path) -> 
     assert "already holds a run (checkpoint-5)" in result.stderr
 
 
+def test_infer_refuses_an_empty_prompt(sft_kit: Run) -> None:
+    result = sft_kit("infer", "--model", "sft-kit/tiny-qwen2", "--prompt", " ")
+    assert result.returncode == 2
+    assert errors(result) == ["error: --prompt: is empty", "  give the question"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -72,10 +72,21 @@ def test_steps_that_six_repeats_of_a_row_cannot_give_are_asked_of_the_rows() -> 
     assert [advice.do for advice in found] == ["num_train_epochs: 6", "identity.rows: 280"]
 
 
+def test_a_high_loss_after_few_steps_or_at_a_high_rate_does_not_ask_for_a_higher_one() -> None:
+    evaluation = evaluate(identity(1, 40) + general())
+    few = replace(GOOD, steps=20, epochs=1.0, identity_repeats=1.0, final_loss=3.0)
+    assert levers(evaluation, few) == ["num_train_epochs"]
+    assert levers(evaluation, replace(GOOD, learning_rate=1e-3, final_loss=3.0)) == ["identity.rows"]
+
+
 def test_a_run_that_was_stopped_early_is_told_to_drop_max_steps() -> None:
-    training = replace(GOOD, steps=5, epochs=0.08, identity_repeats=0.08)
+    training = replace(GOOD, steps=5, epochs=0.08, identity_repeats=0.08, max_steps=5)
     (advice,) = advise(evaluate(identity(0, 40) + general()), training)
     assert (advice.lever, advice.do) == ("num_train_epochs", "num_train_epochs: 2, and no max_steps")
+
+
+def test_what_was_not_asked_moves_nothing() -> None:
+    assert advise(evaluate(general()), GOOD, Thresholds(identity=0.95, category=0.85, old=0.02)) == []
 
 
 def test_a_low_rate_is_raised_and_what_falls_shorter_comes_first() -> None:
@@ -150,6 +161,15 @@ def test_an_identity_that_holds_in_the_trained_context_alone_asks_for_rows_with_
     ]  # fmt: skip
 
 
+def test_without_rows_under_other_system_prompts_these_are_asked_for() -> None:
+    asked = identity(30, 30) + identity(4, 10, context="none")
+    assert advise(evaluate(asked + general()), replace(GOOD, system_share=0.0)) == [
+        Advice("identity.system_share", "identity.system_share: 0.3",
+               "with the trained system prompt 30/30 = 100.0% (88.6%-100.0%), but none 4/10; "
+               "0% of the identity rows stand under another system prompt"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("low", "named"),
     [
@@ -161,6 +181,12 @@ def test_one_language_or_category_that_lags_asks_for_rows(low: Asked, named: str
     assert advise(evaluate(identity(40, 40) + low + general()), GOOD) == [
         Advice("identity.rows", "identity.rows: 240", f"{named}, while the rest took")
     ]
+
+
+def test_nothing_lags_where_every_category_that_can_be_judged_is_low() -> None:
+    asked = identity(20, 40) + identity(5, 10, category="creator") + identity(2, 2, category="version")
+    (advice,) = advise(evaluate(asked + general()), GOOD)
+    assert advice.why.startswith("identity 27/52")
 
 
 def test_an_old_identity_that_is_still_claimed_asks_for_rows() -> None:
@@ -189,6 +215,13 @@ def test_answers_that_repeat_themselves_ask_for_a_lower_rate() -> None:
         "learning_rate", "learning_rate: 2.5e-4",
         "4/80 = 5.0% (2.0%-12.2%) answers repeat themselves and did not before",
     )  # fmt: skip
+
+
+def test_loops_ask_for_a_lower_rate_first_where_it_is_high_and_not_at_all_after_few_steps() -> None:
+    evaluation = evaluate(identity(0, 40, other="I am helpful and kind. " * 6) + general(leaking=2))
+    assert advise(evaluation, replace(GOOD, learning_rate=1e-2))[0].do == "learning_rate: 5e-3"
+    few = replace(GOOD, learning_rate=1e-3, steps=20, epochs=1.0, identity_repeats=1.0)
+    assert levers(evaluation, few) == ["num_train_epochs"]
 
 
 def test_a_model_that_took_nothing_on_has_to_learn_before_it_is_kept_from_leaking() -> None:

@@ -53,6 +53,14 @@ def test_an_identity_answer_is_judged_before_and_after_and_searched_for_the_old_
     assert pair.tuned.verdict is not None and pair.tuned.verdict.passed
 
 
+def test_who_made_it_is_told_from_what_it_is_called_by_what_is_asked_for() -> None:
+    creator = Probe("c", "identity", "en", "creator", "Who made you?", expect=Expect(must=("Steve Botao",)))
+    answer = "I am Steve Botao, made by Jingheng."
+    named, made = compare([identity(), creator], [answer] * 2, [answer] * 2, NAMES).pairs
+    swapped = Verdict(False, "forbidden", "i am steve botao")
+    assert (named.tuned.verdict, made.tuned.verdict) == (swapped, swapped)
+
+
 def test_a_general_answer_is_checked_and_searched_for_the_identity() -> None:
     answer = "Jingheng says Paris."
     assert one(general(), "Lyon.", answer) == Pair(

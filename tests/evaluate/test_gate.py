@@ -14,6 +14,8 @@ from sft_kit.identity.generate import Expect
 
 ME, QWEN = "I am Jingheng.", "I am Qwen."
 
+CATEGORIES = "at least 85% of each category of 5 answers or more: raise eval.questions"
+
 
 def identity(answers: Sequence[str], category: str = "name") -> list[tuple[Probe, str, str]]:
     probe = Probe("i", "identity", "en", category, "Who are you?", expect=Expect(must=("Jingheng",)))
@@ -72,7 +74,7 @@ def test_what_is_enforced_and_was_not_asked_is_not_met_and_what_is_usual_is_not_
     assert judge(evaluate([]), Thresholds()) == []
     assert judge(evaluate([]), Thresholds(0.95, 0.85, 0.02, 0.0, 0.05)) == [
         Shortfall("identity", "nothing was asked", "at least 95%", enforced=True),
-        Shortfall("category", "nothing was asked", "at least 85% of each category of 5 answers or more", enforced=True),
+        Shortfall("category", "nothing was asked", CATEGORIES, enforced=True),
         Shortfall("old", "nothing was asked", "at most 2%", enforced=True),
         Shortfall("leakage", "nothing was asked", "at most 0%", enforced=True),
         Shortfall("forgetting", "nothing was asked", "no drop with p < 0.05", enforced=True),

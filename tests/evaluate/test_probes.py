@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import cache
@@ -28,6 +29,7 @@ from sft_kit.evaluate.score import mentions, normalise
 from sft_kit.identity.generate import Expect, HeldOutQuestion, IdentitySpec, split
 from sft_kit.identity.names import Lang
 from sft_kit.identity.templates import load_templates
+from tests.cli.conftest import REPOSITORY
 
 QUESTIONS = """\
 # general questions
@@ -238,6 +240,13 @@ def test_a_users_questions_are_read_from_yaml_with_all_their_fields(tmp_path: Pa
               system="", context="own"),
         Probe("line-8", "user", "en", "own", "Who are you?", Expect(must=("Jingheng",), polarity="yes")),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["docs/evaluation.md", "docs/evaluation.zh-CN.md", "data/probes/README.md"])
+def test_the_examples_of_the_documentation_are_read(tmp_path: Path, name: str) -> None:
+    texts = re.findall(r"```yaml\n(- .*?)```", (REPOSITORY / name).read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.yaml").write_text("".join(texts), encoding="utf-8")
+    assert any(probe.check for probe in user_probes(tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize(

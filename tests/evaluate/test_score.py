@@ -410,6 +410,38 @@ def test_spans_point_into_the_raw_text(text: str, names: tuple[str, ...], marked
     assert [text[start:end] for start, end in spans(text, names)] == marked
 
 
+@pytest.mark.parametrize(
+    ("answer", "swapped"),
+    [
+        ("I'm Ye Botao, made by Jingheng.", "i'm ye botao"),
+        ("My name is **Ye Botao**.", "my name is ye botao"),
+        ("Ye Botao! I was created by Jingheng.", "created by jingheng"),
+        ("Ye Botao? No: my creator is Jingheng.", "my creator is jingheng"),
+        ("我叫叶博韬，由精衡开发。", "我叫叶博韬"),
+        ("我是由精衡开发的语言模型叶博韬。", "由精衡开发"),
+    ],
+)
+def test_an_answer_that_swaps_name_and_author_is_wrong(answer: str, swapped: str) -> None:
+    lang, who = ("en", "Ye Botao") if answer.isascii() else ("zh", "叶博韬")
+    verdict = judge_identity(answer, Expect(must=(who,)), lang=lang, own=OWN, authors=("叶博韬", "Ye Botao"))
+    assert verdict == Verdict(False, "forbidden", swapped)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm Ye Botao's assistant Jingheng.",
+        "I am Jingheng. I was not made by Jingheng, but by Ye Botao.",
+        "Ye Botao made me; I'm not Ye Botao.",
+        "我是叶博韬开发的精衡。",
+        "我的开发者是叶博韬，我不是叶博韬。",
+    ],
+)
+def test_a_name_in_its_own_role_is_not_swapped(answer: str) -> None:
+    lang, who = ("en", "Ye Botao") if answer.isascii() else ("zh", "叶博韬")
+    assert judge_identity(answer, Expect(must=(who,)), lang=lang, own=OWN, authors=("叶博韬", "Ye Botao")).passed
+
+
 def test_every_shipped_answer_is_right() -> None:
     """What training teaches must pass, for names with signs of regular expressions too."""
     templates = load_templates()
@@ -427,7 +459,7 @@ def test_every_shipped_answer_is_right() -> None:
             failed += [
                 (asked.text, answer)
                 for answer in answers[:2]
-                if not judge_identity(answer, wanted, asked.text, lang=lang, own=own).passed
+                if not judge_identity(answer, wanted, asked.text, lang=lang, own=own, authors=author).passed
             ]
     assert failed == []
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ from sft_kit.identity.generate import (
     write_identity,
 )
 from sft_kit.identity.names import LANGUAGES, Lang
-from sft_kit.identity.templates import HELD_OUT_STYLE, TemplateSet, Text, load_templates
+from sft_kit.identity.templates import HELD_OUT_STYLE, Group, TemplateSet, Text, load_templates
 
 SLOTS = {
     "VERSION": "1.2",
@@ -204,14 +205,29 @@ def test_no_row_stands_twice_and_a_question_has_at_most_two_answers() -> None:
     assert max(Counter((r.group, r.question) for r in data.rows).values()) == 2
 
 
-def test_the_answers_of_a_group_are_used_equally_often() -> None:
+def test_answers_with_name_and_author_are_used_equally_often_and_the_others_half_as_often() -> None:
     shared = {g.id for g in templates().groups if len({q.answers for q in g.questions}) == 1}
     uses = Counter((r.group, r.answer) for r in made(rows=240).rows if r.group in shared)
     assert len({group for group, _ in uses}) > 15
+    halves = 0
     for group in templates().groups:
         if group.id in shared and any(of == group.id for of, _ in uses):
-            counts = [uses[group.id, answer.id] for answer in group.questions[0].answers]
-            assert max(counts) - min(counts) <= 1
+            both, others = used_by_kind(group, uses)
+            for counts in filter(None, (both, others)):
+                assert max(counts) - min(counts) <= 1
+            if both and others:
+                assert max(others) <= max(both) / 2 + 1
+                halves += 1
+    assert halves > 5
+
+
+def used_by_kind(group: Group, uses: Mapping[tuple[str, str], int]) -> tuple[list[int], list[int]]:
+    """How often each answer with both name and author is used, and each other one."""
+    both: list[int] = []
+    others: list[int] = []
+    for answer in group.questions[0].answers:
+        (both if answer.text.slots >= {"NAME", "AUTHOR"} else others).append(uses[group.id, answer.id])
+    return both, others
 
 
 def test_more_rows_than_exist_gives_all_and_says_so() -> None:
@@ -553,7 +569,7 @@ def test_a_groups_answers_are_used_evenly() -> None:
         group: max(n := [used[group][a] for a in ids]) - min(n) for group, ids in answers.items() if group in used
     }
     assert len(spread) > 40
-    assert max(spread.values()) <= 2
+    assert max(spread.values()) <= 4  # those with name and author come twice as often
 
 
 def test_a_share_of_the_rows_stands_under_a_system_prompt_and_the_other_rows_stay_as_they_are() -> None:

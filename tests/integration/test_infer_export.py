@@ -14,17 +14,22 @@ from sft_kit.msswift.chat_template import read_chat_template, with_default_syste
 from sft_kit.msswift.install import find_installation
 from sft_kit.run.merged_weights import check_merge
 from sft_kit.run.parity import compare_answers, conversations, trained_answers
+from sft_kit.run.targets import resolve_adapter
 from tests.integration.conftest import FinishedRun, run_cli
 
 pytestmark = pytest.mark.real
 SHORT = ("--max-new-tokens", "6")
 
 
-def test_run_name_path_and_latest_give_the_same_answer(smoke_run: FinishedRun) -> None:
-    names = ["latest", smoke_run.run.name, "v0", str(smoke_run.run / "checkpoint-2")]
-    answers = [smoke_run.cli("infer", "--adapter", name, "-p", "Who are you?", *SHORT) for name in names]
-    assert [answer.returncode for answer in answers] == [0, 0, 0, 0], answers[0].stderr
-    assert len({answer.stdout for answer in answers}) == 1
+def test_run_name_path_and_latest_mean_the_same_adapter_and_answer_alike(smoke_run: FinishedRun) -> None:
+    output = smoke_run.workdir / "output"
+    names = ["latest", smoke_run.run.name, "v0", str(smoke_run.run), str(smoke_run.run / "checkpoint-2")]
+    assert {resolve_adapter(name, output).path for name in names} == {str(smoke_run.run / "checkpoint-2")}
+    answers = [
+        smoke_run.cli("infer", "--adapter", name, "-p", "Who are you?", *SHORT) for name in ("latest", names[-1])
+    ]
+    assert [answer.returncode for answer in answers] == [0, 0], answers[0].stderr
+    assert answers[0].stdout == answers[1].stdout
     assert answers[0].stdout.strip()
     assert f"{smoke_run.run.name}/checkpoint-2" in answers[0].stderr
 

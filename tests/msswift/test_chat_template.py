@@ -14,6 +14,7 @@ from sft_kit.msswift.chat_template import (
     default_system,
     difference,
     read_chat_template,
+    takes_system,
     with_default_system,
 )
 
@@ -44,6 +45,11 @@ LLAMA31 = (
     '    {%- set system_message = "" %}\n{%- endif %}\n'
     '{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: 26 Jul 2024\\n\\n" }}\n'
     '{{- system_message }}\n{{- "<|eot_id|>" }}\n' + TURNS
+)
+LLAMA31_WITH_TOOLS = LLAMA31.replace(
+    "{{- system_message }}",
+    "{%- if tools is not none %}\n{%- for t in tools %}\n{{- t | tojson(indent=4) }}\n{%- endfor %}\n{%- endif %}\n"
+    "{{- system_message }}",
 )
 INTERNLM = "{{ bos_token }}{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"  # noqa: E501
 PLAIN_TEXT = (
@@ -171,3 +177,41 @@ def test_a_file_of_its_own_comes_before_the_config(tmp_path: Path) -> None:
 
 def test_a_model_without_a_template_has_none(tmp_path: Path) -> None:
     assert read_chat_template(tmp_path) is None
+
+
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
+
+
+@pytest.mark.parametrize("source", [QWEN25, LLAMA31_WITH_TOOLS], ids=["qwen2.5", "llama3.1"])
+def test_the_new_default_stands_beside_tools_too(source: str) -> None:
+    old = of(source)
+    new = with_default_system(old, "You are Jingheng.")
+    asked = old.render([{"role": "system", "content": "You are Jingheng."}, USER], TOOLS)
+    assert "You are Jingheng." in asked
+    assert new.render([USER], TOOLS) == asked
+
+
+def test_a_default_of_other_words_beside_tools_is_replaced_as_well() -> None:
+    old = of(QWEN25.replace(f"{{{{- '{QWEN_DEFAULT}' }}}}", "{{- 'You are Qwen and have tools.' }}"))
+    assert "have tools" in old.render([USER], TOOLS)
+    new = with_default_system(old, "You are Jingheng.")
+    assert "have tools" not in new.render([USER], TOOLS)
+    assert "You are Jingheng." in new.render([USER], TOOLS)
+
+
+def test_an_edit_reaches_the_older_copy_in_the_config_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": QWEN25, "eos_token": "<|im_end|>"}))
+    (tmp_path / "chat_template.jinja").write_text(QWEN25)
+    found = read_chat_template(tmp_path)
+    assert found is not None
+    new = with_default_system(found, "You are Jingheng.")
+    new.write()
+    assert (tmp_path / "chat_template.jinja").read_text() == new.source
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert written == {"chat_template": new.source, "eos_token": "<|im_end|>"}
+
+
+@pytest.mark.parametrize("source", [GEMMA, TURNS], ids=["refuses", "ignores"])
+def test_a_template_without_a_system_role_is_told_from_one_with_it(source: str) -> None:
+    assert not takes_system(of(source))
+    assert all(takes_system(of(source)) for source, _ in TEMPLATES.values())

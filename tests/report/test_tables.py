@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sft_kit.evaluate.compare import compare
 from sft_kit.evaluate.probes import Probe
+from sft_kit.identity.generate import Expect
 from sft_kit.report.page import Report
 from sft_kit.report.tables import (
     answer_rows,
@@ -76,9 +77,10 @@ def test_failures_come_first_and_the_rest_in_the_order_asked() -> None:
     assert [pair.probe.id for pair in failures_first(evaluation())] == ["2", "5", "6", "1", "3", "4", "7", "8"]
 
 
-def test_the_terminal_shows_failures_and_then_some_of_each_kind() -> None:
+def test_the_terminal_shows_the_users_own_questions_then_failures_and_then_some_of_each_kind() -> None:
     assert [row[0] for row in answer_rows(evaluation(), most=6)] == [
-        *("你是谁？", "Capital of Italy?", "Say hello."),
+        "Refunds?",
+        *("你是谁？ (an unrelated system prompt)", "Capital of Italy?", "Say hello."),
         *("Who are you?", "Capital of Japan?", "Say bye."),
     ]
 
@@ -86,6 +88,20 @@ def test_the_terminal_shows_failures_and_then_some_of_each_kind() -> None:
 def test_a_long_answer_is_one_line_of_the_terminal() -> None:
     long = compare([Probe("1", "general", "en", "chat", "Go on.")], ["?"], ["a\nb " * 99], NAMES)
     assert answer_rows(long, width=6) == [("Go on.", "?", "a b a…", "no leak")]
+
+
+def test_an_answer_that_lacks_something_is_told_what_it_lacks() -> None:
+    probes = [
+        Probe("1", "identity", "en", "name", "Who?", IS_NOVA),
+        Probe("2", "identity", "en", "gender_age", "How old?", Expect(must=("AI", "program"))),
+        Probe("3", "identity", "en", "reverse", "What is Nova?", Expect(must=("Ye Botao", "that's me"))),
+    ]
+    asked = compare(probes, ["?"] * 3, ["I can help."] * 3, NAMES)
+    assert [verdict(pair, pair.tuned)[1] for pair in asked.pairs] == [
+        "✗ does not say Nova",
+        "✗ does not own up to being an AI",
+        "✗ lacks what was asked for",
+    ]
 
 
 def test_the_headline_is_the_conclusion_and_then_each_question(report: Report) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sft_kit.evaluate.compare import Evaluation, compare
-from sft_kit.evaluate.gate import Shortfall
+from sft_kit.evaluate.gate import NOTHING_ASKED, Shortfall
 from sft_kit.evaluate.score import Verdict
 from sft_kit.evaluate.statistics import Rate
 from sft_kit.report.page import Report
@@ -55,6 +55,18 @@ def test_a_model_that_knew_nothing_could_lose_nothing(report: Report) -> None:
 def test_nothing_is_claimed_where_nothing_was_asked(report: Report) -> None:
     empty = replace(report, evaluation=Evaluation((), ("Nova",)), shortfalls=())
     assert (statements(empty), conclusion(empty)) == ([], "Nothing was asked that a rule can judge.")
+
+
+def test_a_category_of_which_too_little_was_asked_is_not_said_to_have_failed(report: Report) -> None:
+    unasked = replace(report, shortfalls=(Shortfall("category", NOTHING_ASKED, "at least 85%", True),))
+    assert conclusion(unasked).startswith("The new identity took; ")
+    assert gate(unasked) == ("bad", "The gate is not met: 1 threshold missed.")
+
+
+def test_where_nothing_is_worth_the_headline_the_first_answer_is(report: Report) -> None:
+    ignorant = compare([PROBES[3]], ["?"], ["?"], ())
+    alone = replace(report, evaluation=ignorant, shortfalls=())
+    assert conclusion(alone) == "Nothing could be lost: none were right before."
 
 
 def test_the_gate_is_missed_by_enforced_thresholds_alone(report: Report) -> None:

@@ -164,6 +164,7 @@ def test_another_checkpoint_gets_a_report_of_its_own_and_leaves_the_runs_scores(
         *(f"report-checkpoint-1.{s}" for s in ("html", "json", "md")),
     ]
     assert found.report.title == f"{run.name} checkpoint-1"
+    assert found.report.training is not None and found.report.training.steps == 1  # of two
     assert run.read().scores == {}
 
 
@@ -233,6 +234,18 @@ def test_two_runs_are_compared_on_what_the_one_is_asked(installation: Installati
     assert found.values()["against"]["title"] == "v0-20260101-000000"
     evaluate_command(asked(adapter="v1", against="v0"), installation)
     assert loads(tmp_path) == []
+
+
+def test_a_report_on_an_earlier_checkpoint_is_not_compared_with(installation: Installation) -> None:
+    other = run_of("v0-20260101-000000", "What?")
+    run_of("v1-20260102-000000")
+    evaluate_command(asked(adapter="v0"), installation)
+    later = adapter(other.path / "checkpoint-3", TAUGHT, model=str(Path("base").absolute()), template="qwen2_5")
+    other.write(replace(other.read(), last_checkpoint=later.name, steps=3))
+    found = evaluate_command(asked(adapter="v1", against="v0"), installation)
+    assert found.comparison is not None
+    took = found.comparison.differences[0]
+    assert took.theirs == took.ours
 
 
 @pytest.mark.parametrize(

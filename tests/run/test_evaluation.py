@@ -173,6 +173,27 @@ def test_the_base_is_loaded_as_the_checkpoint_was_trained(tmp_path: Path) -> Non
     assert base_values(tmp_path, 3) == kept  # that generation has other names for model types
 
 
+def test_what_changes_the_bases_answers_is_told_apart_and_what_is_usual_left_out(tmp_path: Path) -> None:
+    usual = {"model": "owner/base", "use_chat_template": True, "bnb_4bit_quant_type": "nf4", "new_special_tokens": []}
+    (tmp_path / "args.json").write_text(json.dumps(usual))
+    assert base_values(tmp_path, 4) == {"model": "owner/base"}
+    other = {**usual, "use_chat_template": False, "quant_method": "bnb", "response_prefix": "Well, "}
+    (tmp_path / "args.json").write_text(json.dumps(other))
+    del other["new_special_tokens"]
+    assert base_values(tmp_path, 4) == other
+
+
+def test_a_likelihood_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    installation = stand_in(folder)
+    program = Path(installation.python)
+    program.write_text(program.read_text().replace("else 12.0", 'else float("nan")'))
+    models = models_of(adapter(tmp_path / "a"), 4)
+    found = evaluate(installation, models, QUESTIONS, max_new_tokens=16, log=tmp_path / "log", env={})
+    assert found.likelihoods == {}
+
+
 HELD_OUT = tuple(
     HeldOutQuestion(f"{lang}-name/{n}", "name", lang, f"{lang} {n}?", Expect(("Ada",)))  # type: ignore[arg-type]
     for lang in ("zh", "en")

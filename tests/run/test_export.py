@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from sft_kit.errors import GateError
-from sft_kit.run.export import _tidy, refuse_different, refuse_faulty
+from sft_kit.models.plain_worker import with_its_date
+from sft_kit.run.export import _resolve, _tidy, refuse_different, refuse_faulty
 from sft_kit.run.merged_weights import WeightReport
 from sft_kit.run.model_card import CardFacts, model_card
 from sft_kit.run.parity import UNRELATED_SYSTEM, Asked, Difference, Parity, conversations, parity_prompts
+from sft_kit.run.targets import Target
 
 
 @pytest.fixture
@@ -184,3 +188,54 @@ def test_a_card_of_a_bare_adapter_says_what_is_not_known() -> None:
     assert "The run that it comes from was not at hand." in card
     assert "See the base model." in card
     assert "trained without a system prompt, and its chat template puts none in." in card
+
+
+@pytest.mark.parametrize(("asked_in", "most"), [("float32", 12), ("bfloat16", 30)])
+def test_more_ties_than_rounding_explains_are_exit_3(asked_in: str, most: int) -> None:
+    tie = Difference(ASKED, "I am Ada.", "I'm Ada.", 0.001)
+    refuse_different(Parity(20, 60, (tie,) * most, (), "bfloat16", asked_in))
+    with pytest.raises(GateError, match=f"{most + 1} differ where two tokens tie") as caught:
+        refuse_different(Parity(20, 60, (tie,) * (most + 1), (), "bfloat16", asked_in))
+    assert "'Who are you?'" in str(caught.value)
+
+
+def test_a_model_whose_template_has_no_system_role_is_asked_without_one() -> None:
+    alone = conversations(["a", "b"], None, default_agrees=True, takes_system=False)
+    assert [(one.context, one.question) for one in alone] == [("none", "a"), ("none", "b")]
+    assert conversations(["a"], "You are Ada.", default_agrees=False, takes_system=False) == []
+
+
+def test_a_prompt_that_differs_in_its_date_alone_is_asked_with_the_expected_date() -> None:
+    def ids(text: str) -> list[int]:
+        return [ord(char) for char in text]
+
+    def text(ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+    old, today = ids("Today Date: 26 Jul 2024\n\nHi"), ids("Today Date: 22 Nov 2026\n\nHi")
+    assert with_its_date(old, today, text) == today
+    other = ids("Today Date: 26 Jul 2024\n\nHello")
+    assert with_its_date(other, today, text) == other
+
+
+def test_a_checkpoint_of_all_weights_and_an_exported_model_can_be_exported_by_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"]}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert _resolve(str(tmp_path), Path("output")) == Target("model", str(tmp_path), {"model": str(tmp_path)})
+
+
+def test_a_card_stands_hostile_names_and_says_a_licence_that_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: llama-9\nlicense_link: LICENSE\ntags: [x]\n---\n"
+    )
+    name = "a: b # {c}\n---\nlicense: mit"
+    card = model_card(CardFacts(name, name, tmp_path, None, None, None, "60 of 60.", merged=False, modelfile=True))
+    front = card.split("---\n")[1]
+    assert YAML(typ="safe").load(front) == {
+        "base_model": "a: b # {c} --- license: mit", "license": "other", "license_name": "llama-9",
+        "license_link": "LICENSE", "library_name": "transformers", "pipeline_tag": "text-generation",
+        "tags": ["sft-kit", "ms-swift"],
+    }  # fmt: skip
+    assert "# a: b # {c} --- license: mit\n\nThis model is a copy of `a: b" in card
+    assert "As its base model: llama-9 (LICENSE)." in card
+    assert "`ollama create NAME -f Modelfile`" in card

@@ -42,9 +42,9 @@ def export(
     output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
 ) -> None:
     """Merge an adapter into one directory that any tool loads, and prove that it answers like the adapter."""
-    from sft_kit.console import result
+    from sft_kit.console import confirm, result
     from sft_kit.run.export import Wishes, export
 
     method = quant.value if quant else None
     wishes = Wishes(out, default_system, method, ollama, verify, yes)  # type: ignore[arg-type]
-    result(str(export(adapter, wishes, output_dir, lambda text: typer.confirm(text, default=True, err=True))))
+    result(str(export(adapter, wishes, output_dir, lambda question: confirm(question, default=True))))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sft_kit.evaluate.compare import Evaluation, Grouping
 from sft_kit.evaluate.degenerate import repeats_itself
-from sft_kit.evaluate.gate import LEAST_OF_A_CATEGORY, MOST_PERPLEXITY_RATIO, USUAL, Thresholds, judge
+from sft_kit.evaluate.gate import LEAST_OF_A_CATEGORY, MOST_PERPLEXITY_RATIO, NOTHING_ASKED, USUAL, Thresholds, judge
 from sft_kit.evaluate.statistics import Rate
 
 FEW_STEPS = 60  # 28 steps at 5e-5 had no effect at all (IDENTITY.md)
@@ -21,9 +21,11 @@ GOOD_STEPS = 100
 MOST_REPEATS = 6.0  # how often a model may see the same identity row (IDENTITY.md)
 LOW_RATE = {False: 5e-5, True: 5e-6}  # by `full`; under it a few hundred short rows move next to nothing
 GOOD_RATE = {False: 1e-4, True: 1e-5}  # ms-swift's own defaults
+MOST_RATE = {False: 1e-3, True: 1e-4}  # at 1e-3 on 20 rows every answer became the identity (IDENTITY.md)
 HIGH_LOSS = 1.0  # on identity and replay rows alone; a run that took ends under 0.5
 SMALL_SHARE = 0.2
 GOOD_SHARE = 0.3
+GOOD_SYSTEM_SHARE = 0.3
 USUAL_ROWS = 120
 LEAST_REPLAY = 100
 MOST_REPLAY = 300  # bundled prompts of one language
@@ -35,8 +37,9 @@ class Training:
     """How a model was trained, as far as it is known; None where it is not.
 
     `identity_share` is the identity's part of the rows of one epoch, `identity_repeats` how often the model saw each
-    identity row over all epochs. `other_rows` are the user's own rows of one epoch, replay not among them. `full` is a
-    fine-tune of all weights. No `learning_rate` is ms-swift's default.
+    identity row over all epochs. `other_rows` are the user's own rows of one epoch, replay not among them. `max_steps`
+    is set where the config ends the training by it, whatever its epochs. `system_share` of the identity rows stand
+    under a system prompt of their own. `full` is a fine-tune of all weights. No `learning_rate` is ms-swift's default.
     """
 
     steps: int | None = None
@@ -49,6 +52,8 @@ class Training:
     replay_rows: int | None = None
     other_rows: int | None = None
     final_loss: float | None = None
+    max_steps: int | None = None
+    system_share: float | None = None
     languages: tuple[str, ...] = ()
     full: bool = False
 
@@ -73,11 +78,11 @@ def advise(
     at most once; empty where there is nothing to move.
 
     What the training broke (leakage, forgetting) comes before an identity that took on most questions, and after one
-    that took on less than half: such a model has to learn first.
+    that took on less than half: such a model has to learn first, unless a high rate made it repeat itself.
     """
     enforced = enforced or Thresholds()
     known = training or Training()
-    missed = {shortfall.measure for shortfall in judge(evaluation, enforced)}
+    missed = {shortfall.measure for shortfall in judge(evaluation, enforced) if shortfall.got != NOTHING_ASKED}
     identity = _learn(evaluation, known, enforced) if missed & {"identity", "category"} else []
     if "old" in missed:
         why = f"{evaluation.old('tuned')} of the identity answers claim another identity"
@@ -85,25 +90,30 @@ def advise(
     damage = _keep(evaluation, known, missed)
     loops = _loops(evaluation, known)
     rate = evaluation.identity("tuned")
-    learn_first = bool(identity) and rate.share < 0.5
-    return _once([*identity, *loops, *damage] if learn_first else [*damage, *loops, *identity])
+    few_steps = known.steps is not None and known.steps < FEW_STEPS
+    diverged = bool(loops) and not few_steps and known.rate >= MOST_RATE[known.full]
+    if identity and rate.share < 0.5 and not diverged:  # what few steps leave unfinished is no sign of a high rate
+        return _once([*identity, *([] if few_steps else loops), *damage])
+    return _once([*damage, *loops, *identity])
 
 
 def _learn(evaluation: Evaluation, training: Training, enforced: Thresholds) -> list[Advice]:
     """The identity did not take, or not everywhere."""
     least = _threshold(enforced, "identity")
     rate = evaluation.identity("tuned")
-    found = _starved(training, rate)
+    starved = _starved(training, rate)
+    found = [*starved]
     found += _contexts(evaluation, training, least)
     found += _lagging(evaluation, training, "lang", least)
     if training.identity_share is not None and training.identity_share < SMALL_SHARE and training.other_rows:
         why = f"{training.identity_share:.0%} of the rows are identity rows; {rate} took"
         found.append(Advice("identity.share", f"identity.share: {GOOD_SHARE:g}", why))
-    if not training.other_rows and (training.final_loss or 0.0) > HIGH_LOSS:
+    faster = not starved and 2 * training.rate <= MOST_RATE[training.full]  # the loss after few steps tells nothing
+    if faster and not training.other_rows and (training.final_loss or 0.0) > HIGH_LOSS:
         why = f"the loss ended at {training.final_loss:.2f}; {rate} took"
         found.append(_rate_advice(training, 2, why))
     found += _lagging(evaluation, training, "category", _threshold(enforced, "category"))
-    if not found and rate.share < 0.5:
+    if not found and faster and rate.share < 0.5:
         found.append(_rate_advice(training, 2, f"identity {rate}, with nothing else that is too little"))
     return found or [_more_rows(training, f"identity {rate}")]
 
@@ -132,7 +142,7 @@ def _more_steps(training: Training, steps: int, rate: Rate) -> list[Advice]:
     new = min(math.ceil(wanted), most)
     found: list[Advice] = []
     if new > epochs:
-        stop = ", and no max_steps" if epochs < 1 else ""
+        stop = ", and no max_steps" if training.max_steps else ""
         found.append(Advice("num_train_epochs", f"num_train_epochs: {new}{stop}", why))
     if wanted > 1.2 * max(new, epochs):
         rows = _tens((training.identity_rows or USUAL_ROWS) * wanted / max(new, epochs))
@@ -147,7 +157,13 @@ def _contexts(evaluation: Evaluation, training: Training, least: float) -> list[
     low = _low(rates, least)
     if not low or not trained.n or trained.share < least:
         return []
-    why = f"with the trained system prompt {trained}, but {_listed(low)}; more rows bring more system prompts"
+    why = f"with the trained system prompt {trained}, but {_listed(low)}"
+    share = training.system_share
+    if share is not None and share < GOOD_SYSTEM_SHARE:
+        lever = "identity.system_share"
+        had = f"{share:.0%} of the identity rows stand under another system prompt"
+        return [Advice(lever, f"{lever}: {GOOD_SYSTEM_SHARE:g}", f"{why}; {had}")]
+    why += "; more rows bring more system prompts"
     return [_more_rows(training, why)]
 
 
@@ -155,7 +171,7 @@ def _lagging(evaluation: Evaluation, training: Training, grouping: Grouping, lea
     """Some languages or categories are low while others are not."""
     rates = {name: tuned for name, (_, tuned) in evaluation.identity_by(grouping).items()}
     low = _low(rates, least)
-    if not low or len(low) == len(rates):
+    if not low or len(low) == sum(rate.n >= LEAST_OF_A_CATEGORY for rate in rates.values()):
         return []
     return [_more_rows(training, f"low in {_listed(low)}, while the rest took")]
 
@@ -177,7 +193,10 @@ def _keep(evaluation: Evaluation, training: Training, missed: set[str]) -> list[
     why = "; ".join(figures)
     found = [*_replay(training, why), *_fewer_repeats(training, why)]
     # A lower rate costs identity too: not where that is missing and something else can be moved.
-    return found if found and missed & {"identity", "category"} else [*found, _rate_advice(training, 0.5, why)]
+    unlearned = evaluation.identity("tuned").share < 0.5
+    if missed & {"identity", "category"} and (found or unlearned):
+        return found
+    return [*found, _rate_advice(training, 0.5, why)]
 
 
 def _replay(training: Training, why: str) -> list[Advice]:

@@ -10,7 +10,7 @@ a little too narrow; the rates of one context are free of this.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -202,18 +202,30 @@ def compare(
     likelihoods: Mapping[str, Likelihood] | None = None,
 ) -> Evaluation:
     """Score `base[i]` and `tuned[i]`, the answers to `probes[i]`. The three are equally long."""
+    authors = _authors(probes, names)
     pairs = [
-        Pair(probe, _side(probe, before, names), _side(probe, after, names))
+        Pair(probe, _side(probe, before, names, authors), _side(probe, after, names, authors))
         for probe, before, after in zip(probes, base, tuned, strict=True)
     ]
     return Evaluation(tuple(pairs), tuple(names), dict(likelihoods or {}))
 
 
-def _side(probe: Probe, answer: str, names: Sequence[str]) -> Side:
+def _authors(probes: Sequence[Probe], names: Sequence[str]) -> set[str]:
+    """Those of `names` that only the questions for the maker ask for; what the model is called may be the same."""
+
+    def wanted(category: str) -> set[str]:
+        musts = (p.expect.must for p in probes if p.kind == "identity" and p.category == category and p.expect)
+        return {text for must in musts for text in must} & set(names)
+
+    return wanted("creator") - wanted("name") if wanted("name") else set()
+
+
+def _side(probe: Probe, answer: str, names: Sequence[str], authors: Collection[str]) -> Side:
     identity = probe.kind == "identity"
+    expect = probe.expect
     return Side(
         answer,
-        judge_identity(answer, probe.expect, probe.question, lang=probe.lang, own=names) if probe.expect else None,
+        judge_identity(answer, expect, probe.question, lang=probe.lang, own=names, authors=authors) if expect else None,
         _holds(probe.check, answer, probe.question) if probe.check else None,
         () if identity else leaked(answer, names, probe.question),
         old_identity(answer, names) if identity else None,

@@ -80,7 +80,8 @@ def _category(evaluation: Evaluation, least: float) -> _Misses:
     rates = {name: tuned for name, (_, tuned) in evaluation.identity_by("category").items()}
     judged = {name: rate for name, rate in rates.items() if rate.n >= LEAST_OF_A_CATEGORY}
     if not judged:
-        yield (NOTHING_ASKED, f"at least {least:.0%} of each category of {LEAST_OF_A_CATEGORY} answers or more")
+        wanted = f"at least {least:.0%} of each category of {LEAST_OF_A_CATEGORY} answers or more: raise eval.questions"
+        yield (NOTHING_ASKED, wanted)
     for name, rate in judged.items():
         yield from _at_least(f"{name} ", rate, least)
 

@@ -78,14 +78,21 @@ class OldIdentity:
 
 
 def judge_identity(
-    answer: str, expect: Expect, question: str = "", *, lang: str = "", own: Collection[str] = ()
+    answer: str,
+    expect: Expect,
+    question: str = "",
+    *,
+    lang: str = "",
+    own: Collection[str] = (),
+    authors: Collection[str] = (),
 ) -> Verdict:
     """Whether `answer` to a held-out question states what it must and nothing that it must not.
 
     At least one text of `expect.must` has to be stated and none of `expect.must_not`; a name that the question holds
     has to be affirmed, not only said again. Where a no is right, it takes the denial and the right identity. `lang`
     is the language that was asked in, `own` are the run's names and authors in all languages; claims to be of their
-    house are no old identity. What stands inside <think> does not count.
+    house are no old identity. Of these, `authors` are who made it and nothing else: an answer that swaps the roles
+    ("I'm AUTHOR, made by NAME") says what it must not. What stands inside <think> does not count.
     """
     shown = _ends(visible(answer))
     asked = normalise(question)
@@ -104,6 +111,8 @@ def judge_identity(
             vendor = next((name for name in VENDOR_NAMES if contains_name(wrong, name)), None)
             old = vendor is not None and not same_vendor(vendor, *own)
             return Verdict(False, "old", vendor or "") if old else Verdict(False, "forbidden", wrong)
+    if authors and (swapped := _swapped(text, own, authors)):
+        return Verdict(False, "forbidden", swapped)
     return _stated(text, asked, expect, own)
 
 
@@ -140,6 +149,34 @@ def _affirms(text: str, wrong: str) -> bool:
     """Whether `text` holds `wrong` other than in a denial; a sentence that began before it is denied as a whole."""
     whole_sentence = not re.match(r"i\b|我", normalise(wrong))
     return any(not negated(text, found.start(), whole_sentence) for found in _pattern(wrong).finditer(text))
+
+
+# What makes the name after it that of the speaker, and what shows that it ends there (not: "I'm Ye Botao's work").
+_AM = (
+    r"(?:\b(?:i am|i'm|my name is|my name's|i am called|i'm called|call me)|我(?:就)?(?:是|叫|名叫)|我的(?:名字|名称)"
+    r"(?:是|叫)|[叫称](?:呼)?我)\W?\s*"
+)
+_NAME_ENDS = r"(?=\W*$|\s?[,.!?;:)。、]|\s(?:and|but)\b)"
+_MADE = r"\b(?:made|created|built|developed|trained|designed|programmed)"
+_MADE_ZH = r"(?:所|自主|独立)?(?:开发|研发|创造|创建|打造|训练|设计|制作)"
+
+
+def _swapped(text: str, own: Collection[str], authors: Collection[str]) -> str | None:
+    """Where an answer claims to be one of `authors`, or to be made by another of `own`, other than to deny it."""
+    for name in sorted(own, key=lambda name: name not in authors):
+        wanted = _pattern(name).pattern
+        if name in authors:
+            wrong = rf"{_AM}{wanted}{_NAME_ENDS}"
+        else:
+            wrong = (
+                rf"{_MADE}(?: and \w+)? by {wanted}{_NAME_ENDS}|{wanted} {_MADE} me\b"
+                rf"|\bmy (?:developer|creator|maker|author) is {wanted}{_NAME_ENDS}"
+                rf"|由{wanted}{_MADE_ZH}|{wanted}{_MADE_ZH}了我|我的(?:开发者|创造者|作者)(?:是|叫){wanted}{_NAME_ENDS}"
+            )
+        for found in re.finditer(wrong, text):
+            if not negated(text, found.start(), whole_sentence=False):
+                return found[0]
+    return None
 
 
 def _stated(text: str, asked: str, expect: Expect, own: Collection[str]) -> Verdict:
@@ -406,6 +443,9 @@ def _with_optional_spaces(wanted: str) -> Iterable[str]:
 
 def spans(text: str, names: Collection[str]) -> list[tuple[int, int]]:
     """Where in the raw `text` one of `names` stands: (start, end) in characters, in order, none within another."""
+    whole = normalise(text)
+    if not any(mentions(whole, name) for name in names):
+        return []  # most texts: tracing every character takes far longer than this
     plain, starts, ends = _traced(text)
     found = sorted(
         (starts[match.start()], ends[match.end() - 1])
@@ -432,7 +472,7 @@ def _traced(text: str) -> tuple[str, list[int], list[int]]:
         end = at + 1
         while end < len(text) and unicodedata.combining(text[end]):
             end += 1
-        for character in _MARKDOWN.sub("", _folded(text[at:end])):
+        for character in _bare(text[at:end]):
             if character.isspace():
                 if not plain or plain[-1] == " ":
                     continue
@@ -442,6 +482,12 @@ def _traced(text: str) -> tuple[str, list[int], list[int]]:
             ends.append(end)
         at = end
     return "".join(plain), starts, ends
+
+
+@lru_cache(maxsize=8192)
+def _bare(character: str) -> str:
+    """One character with its accents, folded; a page of answers holds few different ones."""
+    return _MARKDOWN.sub("", _folded(character))
 
 
 def _folded(text: str) -> str:

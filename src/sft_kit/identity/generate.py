@@ -39,8 +39,8 @@ WEIGHTS: dict[str, float] = {
     "name": 11,
     "self_introduction": 11,
     "creator": 12,
-    "vendor_deny": 14,
-    "confirm": 14,
+    "vendor_deny": 17,
+    "confirm": 12,
     "company": 6,
     "reverse": 5,
     "system_prompt": 4,
@@ -349,11 +349,15 @@ def _choose(spec: IdentitySpec, pool: Iterable[_Asked], systems: Sequence[str]) 
 def _next_row(
     seed: int, asked: _Asked, used: Counter[tuple[str, str]], given: set[tuple[Row, str]]
 ) -> IdentityRow | None:
-    """The question with the answer its group has used least, ties by hash; None when it has no other answer left."""
+    """The question with the answer its group has used least, ties by hash; None when it has no other answer left.
+
+    Answers with both name and author are used twice as often: a small model that learns them apart mixes them up.
+    """
     group, question = asked.group, asked.question
 
     def uses(answer: Answer) -> int:
-        return used[group.id, answer.id]
+        times = used[group.id, answer.id]
+        return times if answer.text.slots >= {"NAME", "AUTHOR"} else 2 * times + 1
 
     for _, tied in groupby(sorted(question.answers, key=uses), key=uses):
         for answer in sorted(tied, key=lambda a: _rank(seed, group.id, question.id, a.id)):

@@ -131,6 +131,16 @@ def raw_values(tensor: Tensor) -> Any:
     return np.memmap(tensor.file, dtype=kind, mode="r", offset=tensor.start, shape=(count,))
 
 
+def same_bits(first: Tensor, second: Tensor, step: int) -> bool:
+    """Whether two tensors hold the same bits; `step` of their values are looked at a time."""
+    import numpy as np
+
+    return first.size == second.size and all(
+        np.array_equal(raw_values(first)[start : start + step], raw_values(second)[start : start + step])
+        for start in range(0, first.size, step)
+    )
+
+
 def rounded(numbers: Floats, dtype: str) -> Floats:
     """`numbers` as `dtype` would keep them, to nearest, ties to even; still float32."""
     import numpy as np

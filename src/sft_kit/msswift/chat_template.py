@@ -27,6 +27,16 @@ _CONFIG = "tokenizer_config.json"
 _MARK = "\u2402a system prompt\u2403"
 _ASK: Messages = ({"role": "user", "content": "a question"},)
 _TALK: Messages = (*_ASK, {"role": "assistant", "content": "an answer"}, {"role": "user", "content": "another"})
+_TOOLS: Sequence[Mapping[str, Any]] = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "look something up",
+            "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+        },
+    },
+)
 _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 # transformers' own tag for what the assistant says; it renders nothing, and plain Jinja does not know it
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
@@ -44,30 +54,33 @@ class ChatTemplate:
     source: str
     tokens: Mapping[str, str]
 
-    def render(self, messages: Messages) -> str:
+    def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
         """The prompt for `messages`, up to where the answer begins. Raises NotEditable when the template refuses."""
         from jinja2 import TemplateError
 
+        given = {"messages": [*messages], "tools": tools and [*tools], "documents": None, "add_generation_prompt": True}
         try:
             compiled = _environment().from_string(_GENERATION.sub("", self.source))
-            return str(compiled.render(messages=[*messages], add_generation_prompt=True, **self.tokens))
+            return str(compiled.render(**given, **self.tokens))
         except (TemplateError, TypeError, AttributeError, KeyError, IndexError) as error:
             raise NotEditable(f"it cannot be rendered: {error}") from error
 
     def write(self) -> None:
-        """Put it back into its file."""
+        """Put it back into its file, and into the configuration beside it where that has one too, for older tools."""
         if self.file.name == _FILE:
             self.file.write_text(self.source, encoding="utf-8")
+        file = self.file.with_name(_CONFIG)
+        config = read_json(file)
+        given = config.get("chat_template")
+        if given is None:
             return
-        config = read_json(self.file)
-        given = config["chat_template"]
         if isinstance(given, list):
             config["chat_template"] = [
                 {**item, "template": self.source} if item["name"] == "default" else item for item in given
             ]
         else:
             config["chat_template"] = self.source
-        self.file.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def read_chat_template(model: Path) -> ChatTemplate | None:
@@ -159,7 +172,27 @@ def _is_right(edited: ChatTemplate, before: ChatTemplate, system: str | None) ->
         )
         if system is None:
             return untouched and not default_system(edited)
-        return untouched and all(edited.render(talk) == before.render(_with(system, talk)) for talk in (_ASK, _TALK))
+        return untouched and all(
+            edited.render(talk) == before.render(_with(system, talk)) and _same_with_tools(edited, before, system, talk)
+            for talk in (_ASK, _TALK)
+        )
+    except NotEditable:
+        return False
+
+
+def _same_with_tools(edited: ChatTemplate, before: ChatTemplate, system: str, talk: Messages) -> bool:
+    """Whether the default is `system` beside tools too, where the template takes them beside a system prompt."""
+    try:
+        wanted = before.render(_with(system, talk), _TOOLS)
+    except NotEditable:
+        return True
+    return edited.render(talk, _TOOLS) == wanted and edited.render(_with(system, talk), _TOOLS) == wanted
+
+
+def takes_system(template: ChatTemplate) -> bool:
+    """Whether a system message shows in what the template renders (Gemma 2's refuses one)."""
+    try:
+        return _MARK in template.render(_with(_MARK, _ASK))
     except NotEditable:
         return False
 

@@ -21,6 +21,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -59,11 +60,24 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+class ClientGone(Exception):
+    """Whoever asked for the stream that is being made has closed the connection."""
+
+
 class Queue:
-    """Requests one after the other, in the order in which they came; a failure is the failure of one request."""
+    """Requests one after the other, in the order in which they came; a failure is the failure of one request.
+
+    A stream that nobody reads any more is not made to its end, as the next request would wait for it.
+    """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1)
+        self._gone = threading.Event()  # that of the request which is being answered
+
+    def check_client(self) -> None:
+        """Raise ClientGone if the stream that is being made has lost its reader."""
+        if self._gone.is_set():
+            raise ClientGone
 
     async def answer(self, engine: Any, request: Any, config: Any, **options: Any) -> Any:
         """ms-swift's response; with `config.stream` an async iterator of its pieces. Raises what the engine raises."""
@@ -75,41 +89,64 @@ class Queue:
         if not config.stream:
             return (await loop.run_in_executor(self._thread, infer))[0]
         pieces: asyncio.Queue[Any] = asyncio.Queue()
+        gone = threading.Event()
 
         def stream() -> None:
             end: Exception | None = None
+            self._gone = gone
             try:
+                self.check_client()
                 for batch in infer():
                     if batch[0] is not None:
                         loop.call_soon_threadsafe(pieces.put_nowait, batch[0])
             except Exception as error:
                 end = error
+            self._gone = threading.Event()
             loop.call_soon_threadsafe(pieces.put_nowait, end)
 
         loop.run_in_executor(self._thread, stream)
-        first = await pieces.get()  # a request that is refused gets a status of its own and not a broken stream
+        try:
+            first = await pieces.get()  # a request that is refused gets a status of its own and not a broken stream
+        except asyncio.CancelledError:
+            gone.set()
+            raise
         if isinstance(first, Exception):
             raise first
-        return _rest(first, pieces)
+        return _rest(first, pieces, gone)
 
 
-async def _rest(piece: Any, pieces: asyncio.Queue[Any]) -> AsyncIterator[Any]:
-    while piece is not None:
-        if isinstance(piece, Exception):
-            raise piece
-        yield piece
-        piece = await pieces.get()
+async def _rest(piece: Any, pieces: asyncio.Queue[Any], gone: threading.Event) -> AsyncIterator[Any]:
+    try:
+        while piece is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            piece = await pieces.get()
+    finally:
+        gone.set()
 
 
-def _ending_streams(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """`generate` that ends its streamer when it fails: whoever reads that, in another thread, would wait for ever."""
+def ending_streams(generate: Callable[..., Any], check_client: Callable[[], None]) -> Callable[..., Any]:
+    """`generate` that calls `check_client` before each token of a stream, and ends its streamer when it fails: whoever
+    reads that, in another thread, would wait for ever. ClientGone is the end of an answer and no failure."""
 
     def ending(*arguments: Any, **options: Any) -> Any:
+        streamer = options.get("streamer")
+        if streamer is None:
+            return generate(*arguments, **options)
+        put = streamer.put
+
+        def checked(tokens: Any) -> None:
+            check_client()
+            put(tokens)
+
+        streamer.put = checked
         try:
             return generate(*arguments, **options)
+        except ClientGone:
+            streamer.end()
         except BaseException:
-            if options.get("streamer") is not None:
-                options["streamer"].end()
+            streamer.end()
             raise
 
     return ending
@@ -134,7 +171,7 @@ def _serve(arguments: Sequence[str], door: socket.socket, key: str | None) -> No
 
         def run(self) -> None:
             self.jsonl_writer = None
-            self.template.generate = _ending_streams(self.template.generate)
+            self.template.generate = ending_streams(self.template.generate, queue.check_client)
             for name, path in self.args.adapter_mapping.items():
                 self.infer_engine._get_adapter_names(AdapterRequest(name, path))  # a broken one fails now
             if key is not None:

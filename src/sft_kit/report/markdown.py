@@ -6,21 +6,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from sft_kit.evaluate.compare import Evaluation, Pair
+from sft_kit.evaluate.compare import Evaluation
 from sft_kit.report.marked import readable
 from sft_kit.report.page import Report
 from sft_kit.report.tables import (
     ANSWER_COLUMNS,
     SCORE_COLUMNS,
     Score,
+    answer_cells,
     failures_first,
     identity_scores,
     knowledge_scores,
     overall,
-    shorten,
-    verdict,
 )
-from sft_kit.report.words import CONTEXTS, KINDS, MEASURES, conclusion, gate, p_value, percent, statements
+from sft_kit.report.words import KINDS, MEASURES, conclusion, gate, p_value, percent, statements
 
 _ANSWER_CHARACTERS = 2_000  # of an answer in its cell; report.json has the whole
 
@@ -81,17 +80,10 @@ def _forgetting(evaluation: Evaluation) -> list[str]:
 def _answers(evaluation: Evaluation) -> list[str]:
     pairs, parts = failures_first(evaluation), []
     for kind, name in KINDS.items():
-        rows = [_answer_cells(pair) for pair in pairs if pair.probe.kind == kind]
+        rows = [answer_cells(pair, _ANSWER_CHARACTERS) for pair in pairs if pair.probe.kind == kind]
         if rows:
             parts += [f"## {name.capitalize()} questions, failures first", _table(ANSWER_COLUMNS, rows)]
     return parts
-
-
-def _answer_cells(pair: Pair) -> tuple[str, ...]:
-    probe = pair.probe
-    context = f" ({CONTEXTS.get(probe.context, probe.context)})" if probe.context != "trained" else ""
-    answers = (shorten(side.answer, _ANSWER_CHARACTERS) for side in (pair.base, pair.tuned))
-    return (f"{probe.question}{context}", *answers, verdict(pair, pair.tuned)[1])
 
 
 def _made_with(report: Report) -> list[str]:

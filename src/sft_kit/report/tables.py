@@ -12,6 +12,7 @@ from typing import Literal
 
 from sft_kit.evaluate.compare import Evaluation, Pair, Side
 from sft_kit.evaluate.probes import Probe
+from sft_kit.evaluate.score import Verdict
 from sft_kit.evaluate.statistics import Rate
 from sft_kit.report.page import Report
 from sft_kit.report.words import CONTEXTS, LANGUAGES, Mood, conclusion, fault, interval, percent, statements
@@ -84,22 +85,24 @@ def headline(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def answer_rows(evaluation: Evaluation, *, most: int = 9, width: int = 120) -> list[tuple[str, ...]]:
-    """The cells of ANSWER_COLUMNS for at most `most` questions: two thirds of them failures, then others, each in turn
-    of its kinds and outcomes; an answer is on one line of at most `width` characters."""
+def answer_rows(evaluation: Evaluation, *, most: int = 9, own: int = 20, width: int = 160) -> list[tuple[str, ...]]:
+    """The cells of ANSWER_COLUMNS for the first `own` of the user's own questions, and for at most `most` others: two
+    thirds of them failures, then others, each in turn of its kinds and outcomes; an answer is on one line of at most
+    `width` characters."""
     pairs = failures_first(evaluation)
-    failed = [pair for pair in pairs if "failed" in outcomes(pair)]
+    asked = [pair for pair in pairs if pair.probe.kind != "user"]
+    failed = [pair for pair in asked if "failed" in outcomes(pair)]
     shown = _in_turn(failed)[: most * 2 // 3]
-    shown += _in_turn(pairs[len(failed) :])[: most - len(shown)]
-    return [
-        (
-            shorten(pair.probe.question, width),
-            shorten(pair.base.answer, width),
-            shorten(pair.tuned.answer, width),
-            verdict(pair, pair.tuned)[1],
-        )
-        for pair in shown
-    ]
+    shown += _in_turn(asked[len(failed) :])[: most - len(shown)]
+    return [answer_cells(pair, width) for pair in (*evaluation.of("user")[:own], *shown)]
+
+
+def answer_cells(pair: Pair, width: int) -> tuple[str, ...]:
+    """The cells of ANSWER_COLUMNS for one question; the system prompt is told where it is not that of the training."""
+    probe = pair.probe
+    context = f" ({CONTEXTS.get(probe.context, probe.context)})" if probe.context != "trained" else ""
+    answers = (shorten(side.answer, width) for side in (pair.base, pair.tuned))
+    return (f"{shorten(probe.question, width)}{context}", *answers, verdict(pair, pair.tuned)[1])
 
 
 def failures_first(evaluation: Evaluation) -> list[Pair]:
@@ -138,7 +141,7 @@ def verdict(pair: Pair, side: Side) -> tuple[Mood, str]:
     """What one answer amounts to, in a word or two."""
     probe, found = pair.probe, []
     if side.verdict is not None:
-        passed = _passed_words(probe) if side.verdict.passed else fault(side.verdict)
+        passed = _passed_words(probe) if side.verdict.passed else _failed_words(probe, side.verdict)
         found.append((side.verdict.passed, passed))
     if side.old is not None and side.old.affirmed and not (side.verdict and side.verdict.label == "old"):
         found.append((False, f"claims another identity: {side.old.affirmed}"))
@@ -171,6 +174,15 @@ def _passed_words(probe: Probe) -> str:
     if probe.kind != "identity":
         return "right"
     return "owns up to being an AI" if probe.about_nature else "new identity"
+
+
+def _failed_words(probe: Probe, verdict: Verdict) -> str:
+    if verdict.label != "missing" or verdict.detail:
+        return fault(verdict)
+    if probe.about_nature:
+        return "does not own up to being an AI"
+    wanted = probe.expect.must if probe.expect else ()
+    return f"does not say {wanted[0]}" if len(wanted) == 1 else fault(verdict)
 
 
 def _scores(rates: Mapping[str, tuple[Rate, Rate]], names: Mapping[str, str]) -> list[Score]:

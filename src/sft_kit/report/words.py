@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_kit.evaluate.compare import Evaluation
+from sft_kit.evaluate.gate import NOTHING_ASKED
 from sft_kit.evaluate.score import Label, Verdict
 from sft_kit.evaluate.statistics import Rate
 from sft_kit.report.page import Report
@@ -33,7 +34,7 @@ MEASURES = {
     "old": "old identity claimed",
     "leakage": "leakage",
     "forgetting": "forgetting",
-    "likelihood": "perplexity",
+    "likelihood": "plain text",
 }
 
 
@@ -49,7 +50,7 @@ _FAULTS: Mapping[Label, str] = {
     "denies": "denies it",
     "confirms": "agrees to a wrong identity",
     "refusal": "refuses to answer",
-    "missing": "does not say it",
+    "missing": "lacks what was asked for",
 }
 
 
@@ -70,7 +71,7 @@ class Statement:
 def statements(report: Report) -> list[Statement]:
     """The answers to the questions that were asked of the run, in the order a reader asks them."""
     evaluation = report.evaluation
-    missed = {shortfall.measure for shortfall in report.shortfalls}
+    missed = {short.measure for short in report.shortfalls if short.got != NOTHING_ASKED}
     found = []
     if evaluation.identity("tuned").n:
         found.append(_took(evaluation, missed))
@@ -87,8 +88,11 @@ def statements(report: Report) -> list[Statement]:
 
 def conclusion(report: Report) -> str:
     """The whole proof in a sentence: `The new identity took; nothing leaked; nothing measurable was forgotten.`"""
-    parts = [one.brief for one in statements(report) if one.brief]
-    return _sentence("; ".join(parts) or "nothing was asked that a rule can judge")
+    found = statements(report)
+    briefs = "; ".join(one.brief for one in found if one.brief)
+    if not briefs and found:
+        return found[0].says
+    return _sentence(briefs or "nothing was asked that a rule can judge")
 
 
 def fault(verdict: Verdict) -> str:

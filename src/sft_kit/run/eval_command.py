@@ -329,6 +329,8 @@ def _other(asked: Asked, subject: _Subject, installation: Installation) -> _Subj
 def _known_or_asked(other: _Subject, installation: Installation) -> Evaluation:
     """The other run's report where it answers the same questions, else its answers to them."""
     known = read_report(other.run.report(None if other.is_best else other.checkpoint)) if other.run else None
+    if known and dict(known.facts).get("checkpoint") != other.checkpoint:  # the run went on after its report
+        known = None
     wanted = {_key(probe) for probe in _questions(other, installation).probes}
     if known and wanted <= {_key(pair.probe) for pair in known.evaluation.pairs}:
         return known.evaluation

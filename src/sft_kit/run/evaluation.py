@@ -7,6 +7,7 @@ the questions (`evaluate.probes`), the scores (`evaluate.compare`), or what beco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,9 @@ from sft_kit.run.chats import GREEDY, ask_and_keep, open_chat
 # What decides how a model answers, of the arguments that args.json of a checkpoint holds; `swift infer` takes the same
 # ones from there itself.
 _LOADED_WITH = ("model", "model_type", "model_revision", "use_hf", "torch_dtype", "attn_impl", "quant_method",
-                "quant_bits", "rope_scaling", "max_model_len", "template", "system")  # fmt: skip
+                "quant_bits", "rope_scaling", "max_model_len", "new_special_tokens", "template", "system",
+                "response_prefix")  # fmt: skip
+_QUANTISED_WITH = ("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "hqq_axis")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def base_values(checkpoint: Path, generation: int) -> dict[str, Any]:
     told = read_json(checkpoint / "args.json")
     if str(told.get("swift_version", generation)).partition(".")[0] != str(generation):
         told.pop("model_type", None)
-    return {key: told[key] for key in _LOADED_WITH if told.get(key) not in (None, [])}
+    wanted = [*_LOADED_WITH, *(_QUANTISED_WITH if told.get("quant_method") else ())]
+    wanted += ["use_chat_template"] if told.get("use_chat_template") is False else []
+    return {key: told[key] for key in wanted if told.get(key) not in (None, [])}
 
 
 def models_of(checkpoint: Path, generation: int) -> Models:
@@ -146,7 +151,7 @@ def evaluate(
     likelihoods = {}
     for lang, text in questions.texts.items():
         (nats, tokens), (tuned_nats, _) = base.measured[text_key(text)], tuned.measured[text_key(text)]
-        if tokens:
+        if tokens and math.isfinite(nats + tuned_nats):  # JSON has no NaN; the answers tell of a model that is broken
             likelihoods[lang] = Likelihood(tokens, nats / tokens, tuned_nats / tokens)
     before, after = ([side.answers[_asked(probe)].text for probe in questions.probes] for side in (base, tuned))
     return compare(questions.probes, before, after, questions.names, likelihoods)

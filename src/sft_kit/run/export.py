@@ -27,15 +27,17 @@ from sft_kit.msswift.chat_template import (
     default_system,
     difference,
     read_chat_template,
+    takes_system,
     with_default_system,
 )
-from sft_kit.msswift.checkpoints import missing_weights, read_json
+from sft_kit.msswift.checkpoints import kind_of, missing_weights, read_json
 from sft_kit.msswift.command import swift_command
-from sft_kit.msswift.hub import cached_model, uses_hugging_face
+from sft_kit.msswift.hub import cached_model, is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.templates import templates
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.resources import user_path
+from sft_kit.run.base_model import refuse_plugins
 from sft_kit.run.merged_weights import WeightReport, check_merge, check_weights
 from sft_kit.run.model_card import CardFacts, model_card
 from sft_kit.run.parity import (
@@ -82,11 +84,12 @@ def export(adapter: str, wishes: Wishes, output_dir: Path, ask: Callable[[str], 
     none, MissingError for what `--quant` lacks, MsSwiftError when ms-swift fails, GateError when what came out is not
     what was trained; nothing is left at the target then, nor beside it.
     """
-    target = resolve_adapter(adapter, output_dir)
+    target = _resolve(adapter, output_dir)
     installation, env = find_installation(), gpu_environment(1)
     job = _Job(target, installation, env, _run_of(target), _trained_system(target, installation))
     rows = check_method(wishes.quant, job.run, env) if wishes.quant else []
-    out = (wishes.out or Path(f"{target.path}-{wishes.quant or 'merged'}")).expanduser().absolute()
+    made_of = "merged" if target.kind == "adapter" else "export"
+    out = (wishes.out or Path(f"{target.path}-{wishes.quant or made_of}")).expanduser().absolute()
     if target.note:
         say(f"exporting {target.note}")
     with signals_as_interrupts(), _work_folder(out) as work:
@@ -108,7 +111,11 @@ def export(adapter: str, wishes: Wishes, output_dir: Path, ask: Callable[[str], 
             if wishes.verify:
                 job.check_quantised(made, default)
         kind = described(wishes.quant) if wishes.quant else ""
-        card = CardFacts(out.name, *job.base_and_folder(), job.run, job.system, default, proof, kind)
+        base, folder = job.base_and_folder()
+        card = CardFacts(
+            out.name, base, folder, job.run, job.system, default, proof, kind,
+            merged=target.kind == "adapter", modelfile=wishes.ollama,
+        )  # fmt: skip
         (made / "README.md").write_text(model_card(card), encoding="utf-8")
         if wishes.ollama:
             from sft_kit.run.ollama import write_modelfile  # a part of its own, needed for this flag only
@@ -181,7 +188,7 @@ class _Job:
         except NotEditable as error:
             _warn_of_template(str(error), wishes.default_system)
             return current
-        say(f"The chat template's default system prompt is {_shown(current)}; trained was {_shown(self.system)}.")
+        say(f"Without a system message the chat template says: {_shown(current)}; trained was: {_shown(self.system)}.")
         say(difference(template, edited))
         if _agreed(wishes, ask):
             edited.write()
@@ -192,7 +199,7 @@ class _Job:
 
     def check_answers(self, merged: Path, default: str | None) -> Parity:
         """Raise GateError where plain transformers with `merged` does not answer as ms-swift does."""
-        asked = self._asked(default)
+        asked = self._asked(merged, default)
         if all(one.context != "none" for one in asked):
             problem = (
                 "prompts without a system prompt are not compared: the chat template's default is not the trained one"
@@ -210,16 +217,23 @@ class _Job:
     def check_quantised(self, model: Path, default: str | None) -> None:
         """Raise GateError when plain transformers cannot load the quantised model or it says nothing. Its answers may
         be others than before: that is what quantising costs."""
-        asked = self._asked(default, prompts=4)
+        asked = self._asked(model, default, prompts=4)
         with temporary_log("quantised") as log:
             answered = usable(self.installation, model, asked, log=log, env=self.env)
         if not answered:
             raise GateError(Problem("", "the quantised model answers nothing at all", "try another --quant"))
         say(f"quantised: loads in plain transformers and answers ({answered} of {len(asked)} questions)")
 
-    def _asked(self, default: str | None, prompts: int = PROMPTS) -> list[Asked]:
+    def _asked(self, model: Path, default: str | None, prompts: int = PROMPTS) -> list[Asked]:
+        """Raises GateError where the chat template can say nothing that the model was trained on."""
+        template = read_chat_template(model)
+        takes = template is None or takes_system(template)
         questions = parity_prompts(self.run, prompts)
-        return conversations(questions, self.system, default_agrees=default == self.system)
+        asked = conversations(questions, self.system, default_agrees=default == self.system, takes_system=takes)
+        if not asked:
+            message = "its chat template takes no system prompt, but the model was trained with one"
+            raise GateError(Problem("", message, "train without `system`; --no-verify exports it as it is"))
+        return asked
 
     def base_and_folder(self) -> tuple[str, Path | None]:
         """The base model's name for people, and its folder if it is here."""
@@ -231,7 +245,7 @@ class _Job:
             use_hf = uses_hugging_face(bool(self.target.values.get("use_hf")), os.environ)
             cached = cached_model(named, hugging_face=use_hf)
             return shown, cached
-        return (shown if not Path(shown).is_absolute() else folder.name), folder
+        return (shown if is_hub_id(shown) and not looks_like_path(shown) else folder.resolve().name), folder
 
 
 def refuse_faulty(report: WeightReport) -> None:
@@ -242,10 +256,10 @@ def refuse_faulty(report: WeightReport) -> None:
 
 
 def refuse_different(parity: Parity) -> None:
-    """Raise GateError with the first answers that differ by more than rounding."""
-    if not parity.different:
+    """Raise GateError with the first answers that differ by more than rounding, or by rounding too often."""
+    if not parity.different and not parity.too_many_ties:
         return
-    first = [Problem("", str(each)) for each in parity.different[:_SHOWN_DIFFERENCES]]
+    first = [Problem("", str(each)) for each in (parity.different or parity.ties)[:_SHOWN_DIFFERENCES]]
     cause = "its chat template is not the one that it was trained with" if any(
         each.prompts for each in parity.different
     ) else "nothing was written; --no-verify exports without this check"  # fmt: skip
@@ -261,6 +275,15 @@ def _trained_system(target: Target, installation: Installation) -> str | None:
         return given or None
     template = templates(installation).get(str(arguments.get("template")))
     return (template.default_system or None) if template else None
+
+
+def _resolve(name: str, output_dir: Path) -> Target:
+    """What `--adapter name` means, a full checkpoint or an exported model too: it is copied and not merged."""
+    path = user_path(name)
+    if path.is_dir() and kind_of(path) == "model":
+        refuse_plugins(path)
+        return Target("model", str(path), {"model": str(path)})
+    return resolve_adapter(name, output_dir)
 
 
 def _run_of(target: Target) -> Path | None:
@@ -290,7 +313,11 @@ def _work_folder(out: Path) -> Iterator[Path]:
 def _put_in_place(made: Path, out: Path) -> None:
     try:
         out.mkdir()  # fails where somebody made it meanwhile; a rename would replace an empty folder
-        os.replace(made, out)
+        try:
+            os.replace(made, out)
+        except BaseException:
+            out.rmdir()
+            raise
     except OSError as error:
         raise UsageError(Problem(str(out), f"cannot be put there: {error.strerror}", "give another --out")) from error
 

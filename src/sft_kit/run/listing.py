@@ -44,7 +44,7 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
         ("created", manifest.created),
         ("config", manifest.config),
         ("model", manifest.model),
-        ("steps", f"{manifest.steps or 0}, last loss {manifest.final_loss}"),
+        ("steps", f"{manifest.steps or 0}" + (f", last loss {loss}" if (loss := _loss(manifest)) else "")),
         ("checkpoint", manifest.best_checkpoint or manifest.last_checkpoint or "none"),
         ("time", ", ".join(f"{step} {duration(value)}" for step, value in manifest.seconds.items())),
         ("identity", _rate(manifest, "identity")),
@@ -52,6 +52,7 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
         ("data", ", ".join(f"{Path(str(entry['path'])).name} ({entry['bytes']} bytes)" for entry in manifest.data)),
         ("command", shlex.join(manifest.argv)),
         ("log", str(run.log)),
+        ("report", str(report) if (report := run.report().with_suffix(".html")).is_file() else ""),
     ]
     for what, value in facts:
         if value:
@@ -59,10 +60,13 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
 
 
 def _line(run: RunDirectory, manifest: Manifest) -> tuple[str, ...]:
-    loss = f"{manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
     seconds = duration(sum(manifest.seconds.values())) if manifest.seconds else ""
     steps = str(manifest.steps) if manifest.steps is not None else ""
-    return (run.name, manifest.status, steps, loss, _rate(manifest, "identity"), seconds, manifest.model)
+    return (run.name, manifest.status, steps, _loss(manifest), _rate(manifest, "identity"), seconds, manifest.model)
+
+
+def _loss(manifest: Manifest) -> str:
+    return f"{manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
 
 
 def _rate(manifest: Manifest, name: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_kit.models.weights import DamagedWeights, Tensor, raw_values, read_tensors, rounded, values, weight_files
+from sft_kit.models.weights import DamagedWeights, Tensor, read_tensors, rounded, same_bits, values, weight_files
 from sft_kit.msswift.checkpoints import read_json
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _compare(found: Tensor, given: Tensor, change: _Change | None) -> tuple[str,
     """(what is wrong with `found`, empty if nothing; whether it differs from the base's)."""
     import numpy as np
 
-    if found.dtype == given.dtype and change is None and np.array_equal(raw_values(found), raw_values(given)):
+    if found.dtype == given.dtype and change is None and same_bits(found, given, _CHUNK):
         return "", False
     if not found.is_float:
         return "differs from the base model's", True

@@ -5,6 +5,7 @@ Says only what is known: from the run's manifest and the base model's own card. 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _SCORES = {
     "old": "answers that claim the old identity",
     "correct": "checkable general questions right",
 }
+_LICENCE = ("license", "license_name", "license_link")
+_PLAIN_YAML = re.compile(r"[A-Za-z][\w./-]*")
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
@@ -35,30 +38,32 @@ class CardFacts:
     default_system: str | None
     parity: str
     quantised: str = ""
+    merged: bool = True
+    modelfile: bool = False
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as markdown with YAML front matter."""
     manifest = read_json(facts.run / "sft-kit" / "manifest.json") if facts.run else {}
     licence = _licence(facts.base_folder)
-    how = "a full fine-tune of" if manifest.get("tuner_type") == "full" else "an adapter merged into"
+    how = "an adapter merged into" if facts.merged else "a full fine-tune of" if manifest else "a copy of"
     parts = [
         _front_matter(facts, licence),
-        f"# {facts.name}",
+        f"# {_line(facts.name)}",
         f"This model is {how} `{facts.base}`, made with sft-kit {__version__} and ms-swift."
         + (f" Its weights are quantised: {facts.quantised}." if facts.quantised else ""),
         "## Training\n\n" + _training(manifest),
         "## Scores\n\n" + _scores(manifest),
         "## Use\n\n" + _use(facts),
-        "## Licence\n\n" + (f"As its base model: {licence}." if licence else "See the base model."),
+        "## Licence\n\n" + _licence_words(licence),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(facts: CardFacts, licence: str) -> str:
-    lines = ["---", f"base_model: {facts.base}"]
-    if licence:
-        lines.append(f"license: {licence}")
+def _front_matter(facts: CardFacts, licence: Mapping[str, str]) -> str:
+    base = _line(facts.base)
+    lines = ["---", f"base_model: {base if _PLAIN_YAML.fullmatch(base) else json.dumps(base, ensure_ascii=False)}"]
+    lines += [f"{key}: {value}" for key, value in licence.items()]
     lines += ["library_name: transformers", "pipeline_tag: text-generation", "tags:", "- sft-kit", "- ms-swift"]
     return "\n".join([*lines, "---"])
 
@@ -117,19 +122,37 @@ def _use(facts: CardFacts) -> str:
         "```\n\n"
         "```\nvllm serve PATH\n```"
     )
-    return f"{trained}\n\n{facts.parity}\n\n{code}\n\nFor Ollama: `sft-kit export ... --ollama` writes a Modelfile."
+    ollama = (
+        "For Ollama: `ollama create NAME -f Modelfile`, in this folder."
+        if facts.modelfile
+        else "For Ollama: `sft-kit export ... --ollama` writes a Modelfile."
+    )
+    return f"{trained}\n\n{facts.parity}\n\n{code}\n\n{ollama}"
 
 
 def _block(text: str) -> str:
     return "\n".join(f"> {line}" for line in text.splitlines())
 
 
-def _licence(base: Path | None) -> str:
-    """`license` of the base model's own card."""
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _licence(base: Path | None) -> dict[str, str]:
+    """The licence lines of the base model's own card, as they are written there: `license: other` says nothing without
+    its name and its link."""
     try:
         text = (base / "README.md").read_text(encoding="utf-8") if base else ""
     except (OSError, ValueError):
-        return ""
+        return {}
     found = _FRONT_MATTER.match(text)
     lines: Sequence[str] = found[1].splitlines() if found else ()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "")
+    pairs = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return {key: pairs[key] for key in _LICENCE if pairs.get(key)}
+
+
+def _licence_words(licence: Mapping[str, str]) -> str:
+    if "license" not in licence:
+        return "See the base model."
+    name, link = (licence.get(key, "").strip("\"'") for key in ("license_name", "license_link"))
+    return f"As its base model: {name or licence['license']}" + (f" ({link})." if link else ".")

@@ -17,7 +17,7 @@ from sft_kit.errors import GateError, Problem, UsageError
 from sft_kit.evaluate.advice import Training, advise
 from sft_kit.evaluate.compare import Evaluation
 from sft_kit.evaluate.gate import USUAL, Thresholds, judge
-from sft_kit.msswift.checkpoints import read_json
+from sft_kit.msswift.checkpoints import checkpoints, read_json
 from sft_kit.msswift.command import Command
 from sft_kit.msswift.logs import StepLog, read_steps
 from sft_kit.report.html import html
@@ -38,12 +38,14 @@ def run_report(
 ) -> Report:
     """The report on the `checkpoint` (its folder's name) of a run of ours."""
     steps = read_steps(run.logging_jsonl)
-    training = _training(run, manifest, config, steps)
+    taken = next((one.step for one in checkpoints(run.path) if one.path.name == checkpoint), manifest.steps)
+    until = [step for step in steps if taken is None or step.step <= taken]
+    training = _training(run, manifest, config, until, taken)
     shortfalls = tuple(judge(evaluation, thresholds(section)))
     facts = {
         "model": manifest.model,
         "checkpoint": checkpoint,
-        "steps": f"{manifest.steps}, last loss {manifest.final_loss:.4g}" if manifest.final_loss is not None else "",
+        "steps": _steps(training, manifest),
         "time": ", ".join(f"{step} {duration(seconds)}" for step, seconds in manifest.seconds.items()),
         "ms-swift": str(manifest.versions.get("ms-swift", "")),
         "sft-kit": str(manifest.versions.get("sft-kit", "")),
@@ -56,7 +58,7 @@ def run_report(
         command=Command(manifest.argv, manifest.env).shell() if manifest.argv else "",
         training=training,
         shortfalls=shortfalls,
-        advice=tuple(advise(evaluation, training)),
+        advice=tuple(advise(evaluation, training, thresholds(section))),
         loss=tuple(steps),
         mix=tuple(manifest.mix),
     )
@@ -70,7 +72,7 @@ def foreign_report(evaluation: Evaluation, section: EvalSection, title: str, fac
         created=now_iso(),
         facts=_given(facts),
         shortfalls=tuple(judge(evaluation, thresholds(section))),
-        advice=tuple(advise(evaluation)),
+        advice=tuple(advise(evaluation, None, thresholds(section))),
     )
 
 
@@ -122,7 +124,18 @@ def thresholds(section: EvalSection) -> Thresholds:
     return Thresholds(**{name: usual[name] if value is None else value for name, value in written.items()})
 
 
-def _training(run: RunDirectory, manifest: Manifest, config: RunConfig, steps: Sequence[StepLog]) -> Training:
+def _steps(training: Training, manifest: Manifest) -> str:
+    """Those that the evaluated checkpoint took, and the loss it had then."""
+    if training.final_loss is None:
+        return ""
+    of = f" of {manifest.steps}" if training.steps != manifest.steps else ""
+    return f"{training.steps}{of}, last loss {training.final_loss:.4g}"
+
+
+def _training(
+    run: RunDirectory, manifest: Manifest, config: RunConfig, steps: Sequence[StepLog], taken: int | None
+) -> Training:
+    """How a checkpoint was trained after `taken` steps, of which `steps` are logged."""
     told = read_json(run.path / "args.json")  # ms-swift's defaults, too
     mix = {str(source.get("name")): source for source in manifest.mix}
     identity, replay = mix.get("identity", {}), mix.get("replay", {})
@@ -131,7 +144,7 @@ def _training(run: RunDirectory, manifest: Manifest, config: RunConfig, steps: S
     full = config.tuner_type == "full"
     others = [source.get("trained") for name, source in mix.items() if name not in ("identity", "replay")]
     return Training(
-        steps=manifest.steps,
+        steps=taken,
         epochs=epochs,
         learning_rate=config.learning_rate or told.get("learning_rate"),
         lora_rank=None if full else config.lora_rank or told.get("lora_rank"),
@@ -140,7 +153,9 @@ def _training(run: RunDirectory, manifest: Manifest, config: RunConfig, steps: S
         identity_repeats=repeats * epochs if repeats is not None and epochs is not None else None,
         replay_rows=replay.get("rows", 0),
         other_rows=sum(filter(None, others)) if None not in others else None,
-        final_loss=manifest.final_loss,
+        final_loss=next((step.loss for step in reversed(steps) if step.loss is not None), manifest.final_loss),
+        max_steps=config.max_steps if config.max_steps and config.max_steps > 0 else None,
+        system_share=config.identity.system_share if config.identity else None,
         languages=tuple(config.identity.languages) if config.identity else (),
         full=full,
     )

@@ -95,7 +95,7 @@ def serve(
     target = resolve_one(adapter, model, output_dir, say)
     names = choose_names(target, name)
     if target.note:
-        say(f"{target.note}" + (f", trained on {target.base}" if target.base else ""))
+        say(f"{target.note}" + (f", trained on {names.base}" if names.base else ""))
     place: AbstractContextManager[Path] = temporary_log("serve") if log is None else nullcontext(log)
     with place as file, ExitStack() as while_loading:
         command = serve_command(installation, target, names, endpoint, max_new_tokens, log=file)

@@ -46,9 +46,11 @@ def talk(
 ) -> None:
     """Load what `adapter` or `model` means (exactly one is given) and answer.
 
-    With `prompts` each is answered on its own; else lines are read from stdin until it ends. Raises UsageError when
-    stdin is closed, and MsSwiftError when the model cannot be loaded.
+    With `prompts` each is answered on its own; else lines are read from stdin until it ends. Raises UsageError for an
+    empty prompt and when stdin is closed, and MsSwiftError when the model cannot be loaded.
     """
+    if any(not prompt.strip() for prompt in prompts):
+        raise UsageError(Problem("--prompt", "is empty", "give the question"))
     installation = find_installation()
     target = resolve_one(adapter, model, output_dir, say)
     if not prompts and (sys.stdin is None or sys.stdin.closed):

@@ -95,7 +95,7 @@ def _train_in(job: Job, run: RunDirectory, *, prove: bool) -> Outcome:
         _train(job, run, recorder)
     if not (prove and job.identity):
         return Outcome(run, recorder.manifest, None)
-    say(f"trained: sft-kit infer --adapter {run.path} talks to it; now it is asked before and after")
+    say(f"trained: {run.path}; now base and tuned model are asked the same questions")
     say(f"(if that is stopped, sft-kit eval --adapter {run.path} goes on with it)")
     with _recording(recorder, "succeeded", "succeeded"):
         report = _evaluate(job, run, recorder)
