@@ -126,7 +126,7 @@ def test_planted_faults_of_an_export_are_all_caught(
     asked = conversations(["Who made you?", "What is 1 + 1?"], None, default_agrees=True)
     expected = trained_answers(installation, {"adapters": [str(adapter)]}, asked, log=log, env=env)
     parity = compare_answers(installation, unmerged, asked, expected, log=log, env=env)
-    assert len(parity.different) == len(asked)  # two steps of training are enough to be seen
+    assert parity.different  # two steps of training are enough to be seen
     template = read_chat_template(faulty("template"))
     assert template is not None
     with_default_system(template, "You are someone else.").write()
