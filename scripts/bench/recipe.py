@@ -35,7 +35,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "no-system-prompts": ("identity.system_share=0",),
     "rank-8": ("lora_rank=8", "lora_alpha=32"),
     "rate-2e-4": ("learning_rate=2e-4",),
-    "four-epochs": ("num_train_epochs=4",),
+    "replay-300": ("replay=300",),
 }
 
 

@@ -66,6 +66,11 @@ def test_too_few_steps_ask_for_epochs_first() -> None:
     ]  # fmt: skip
 
 
+def test_after_few_steps_epochs_come_before_replay_even_where_most_of_the_identity_took() -> None:
+    training = replace(GOOD, steps=20, epochs=1.0, identity_repeats=1.0, replay_rows=0)
+    assert levers(evaluate(identity(32, 40) + general(leaking=9)), training)[:2] == ["num_train_epochs", "replay"]
+
+
 def test_steps_that_six_repeats_of_a_row_cannot_give_are_asked_of_the_rows() -> None:
     training = replace(GOOD, steps=22, epochs=3.0, identity_repeats=3.0)  # 120 rows, 16 rows a step
     found = advise(evaluate(identity(1, 40) + general()), training)

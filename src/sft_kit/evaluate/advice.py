@@ -78,7 +78,8 @@ def advise(
     at most once; empty where there is nothing to move.
 
     What the training broke (leakage, forgetting) comes before an identity that took on most questions, and after one
-    that took on less than half: such a model has to learn first, unless a high rate made it repeat itself.
+    that took on less than half or had few steps: such a model has to learn first, unless a high rate made it repeat
+    itself. (After 20 steps the quickstart's model leaks and forgets more than after 150: scripts/bench/results.)
     """
     enforced = enforced or Thresholds()
     known = training or Training()
@@ -92,7 +93,9 @@ def advise(
     rate = evaluation.identity("tuned")
     few_steps = known.steps is not None and known.steps < FEW_STEPS
     diverged = bool(loops) and not few_steps and known.rate >= MOST_RATE[known.full]
-    if identity and rate.share < 0.5 and not diverged:  # what few steps leave unfinished is no sign of a high rate
+    if (
+        identity and (rate.share < 0.5 or few_steps) and not diverged
+    ):  # what few steps leave unfinished is no sign of a high rate
         return _once([*identity, *([] if few_steps else loops), *damage])
     return _once([*damage, *loops, *identity])
 

@@ -61,7 +61,7 @@ _OWN_WEIGHT = 2.0
 
 SYSTEM_SHARE = 0.3
 """Share of the other categories' rows that get a system prompt too: an identity learned under one system prompt is weak
-under others (scripts/bench/results/recipe.json)."""
+under others (scripts/bench/results/recipe.md)."""
 
 _Key = TypeVar("_Key")
 
