@@ -50,7 +50,7 @@ def test_english_names_stand_beside_chinese_ones(sft_kit: Run, tmp_path: Path) -
 
 def test_a_model_with_a_shipped_config_gets_that_one_and_another_the_default(sft_kit: Run, tmp_path: Path) -> None:
     assert sft_kit("init", "q.yaml", *NAMED, "--model", "sft-kit/smollm2-135m").returncode == 0
-    assert written(tmp_path / "q.yaml")["replay"] == 48
+    assert written(tmp_path / "q.yaml")["replay"] == 160
     assert sft_kit("init", "t.yaml", *NAMED, "--model", "Qwen/Qwen3-4B-Thinking-2507").returncode == 0
     assert written(tmp_path / "t.yaml")["identity"] is not None
 

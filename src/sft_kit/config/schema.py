@@ -302,6 +302,9 @@ class RunConfig(_Checked):
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] | Auto | None = Field(
         default=None, description="Micro-batches per optimizer step, or auto; ms-swift aims at 16 rows a step."
     )
+    group_by_length: bool | None = Field(
+        default=None, description="Rows of like length in one batch: less padding, a little less random."
+    )
     gradient_checkpointing: bool | None = Field(default=None, description="Recompute activations to save memory.")
     learning_rate: float | None = Field(default=None, gt=0, description="ms-swift: 1e-4 for LoRA, 1e-5 for full.")
     lr_scheduler_type: str | None = Field(default=None, description="cosine, linear, constant, ...")
