@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
+from sft_kit.cli.options import Adapter, OutputDir
+
 
 def evaluate(
-    adapter: Annotated[
-        str | None,
-        typer.Option(help="Adapter directory, run directory, run name (v3) or `latest`.", metavar="PATH|RUN"),
-    ] = None,
+    adapter: Adapter = None,
     model: Annotated[
         str | None, typer.Option(help="Full checkpoint or merged model, directory or hub id.", metavar="ID|DIR")
     ] = None,
@@ -38,7 +37,7 @@ def evaluate(
         Path | None, typer.Option(help="Directory of the report. [default: the run's sft-kit/, else eval-NAME]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="report.json on stdout, with the same exit code.")] = False,
-    output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
+    output_dir: OutputDir = Path("output"),
 ) -> None:
     """Ask a model and its base the same questions, score both, and check the thresholds."""
     from sft_kit.console import result_json

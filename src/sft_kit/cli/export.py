@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sft_kit.cli.options import OutputDir
+
 
 class Quant(str, Enum):
     """How to quantise."""
@@ -39,7 +41,7 @@ def export(
         bool, typer.Option(help="Compare weights and greedy answers with the trained model's (exit 3 if they differ).")
     ] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: the trained system prompt is put in.")] = False,
-    output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
+    output_dir: OutputDir = Path("output"),
 ) -> None:
     """Merge an adapter into one directory that any tool loads, and prove that it answers like the adapter."""
     from sft_kit.console import confirm, result

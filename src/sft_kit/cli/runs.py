@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from sft_kit.cli.options import OutputDir
+
 
 def runs(
     action: Annotated[str | None, typer.Argument(help="`show` tells all about one run.", metavar="[show]")] = None,
     run: Annotated[str | None, typer.Argument(help="Run name (v3), path or `latest`.", metavar="[RUN]")] = None,
-    output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
+    output_dir: OutputDir = Path("output"),
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """List runs, newest first, with their true status; `runs show RUN` tells what one did."""

@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
+from sft_kit.cli.options import Adapter, AnyModel, OutputDir
+
 
 def serve(
-    adapter: Annotated[
-        str | None,
-        typer.Option(help="Adapter directory, run directory, run name (v3) or `latest`.", metavar="PATH|RUN"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Full checkpoint, merged model, base model directory or hub id.", metavar="ID|DIR"),
-    ] = None,
+    adapter: Adapter = None,
+    model: AnyModel = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
@@ -38,7 +34,7 @@ def serve(
         Path | None,
         typer.Option(help="Where ms-swift's output goes. [default: a temporary file, kept when it fails]"),
     ] = None,
-    output_dir: Annotated[Path, typer.Option(help="Where runs are looked up.")] = Path("output"),
+    output_dir: OutputDir = Path("output"),
 ) -> None:
     """Serve a model to OpenAI clients; an adapter and its base model side by side, from one loaded model."""
     from sft_kit.run.serve import serve as run_server

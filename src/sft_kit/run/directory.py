@@ -60,6 +60,11 @@ class Manifest:
     scores: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The one that the run stands for: the best by its validation loss, else the last."""
+        return self.best_checkpoint or self.last_checkpoint
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -174,6 +179,12 @@ class RunDirectory:
             yield
         finally:
             os.close(descriptor)  # closing releases the lock
+
+
+def run_around(checkpoint: Path) -> RunDirectory | None:
+    """The run of ours in whose directory `checkpoint` lies."""
+    run = RunDirectory(checkpoint.absolute().parent)
+    return run if run.manifest_path.is_file() else None
 
 
 def next_run_path(output_dir: Path, *, now: datetime.datetime | None = None) -> Path:

@@ -33,7 +33,7 @@ from sft_kit.plan.gpus import gpu_environment
 from sft_kit.report.against import Comparison, against, against_markdown
 from sft_kit.report.page import Report
 from sft_kit.run.base_model import locate_model
-from sft_kit.run.directory import Manifest, RunDirectory, write_atomic
+from sft_kit.run.directory import Manifest, RunDirectory, run_around, write_atomic
 from sft_kit.run.evaluation import Identity, Models, Questions, evaluate, models_of, plan
 from sft_kit.run.prepare import identity_data
 from sft_kit.run.reporting import foreign_report, read_report, refuse_others_files, run_report, write_report
@@ -111,7 +111,7 @@ class _Subject:
     def is_best(self) -> bool:
         """Whether this is the checkpoint that the run stands for."""
         manifest = self.manifest
-        return manifest is not None and self.checkpoint == (manifest.best_checkpoint or manifest.last_checkpoint)
+        return manifest is not None and self.checkpoint == manifest.checkpoint
 
     @property
     def manifest(self) -> Manifest | None:
@@ -180,8 +180,8 @@ def _subject(asked: Asked, target: Target, installation: Installation) -> _Subje
 
 def _run_of(checkpoint: Path) -> RunDirectory | None:
     """The run of ours in whose directory a checkpoint lies."""
-    run = RunDirectory(checkpoint.absolute().parent)
-    return run if run.manifest_path.is_file() and run.config_path.is_file() else None
+    run = run_around(checkpoint)
+    return run if run and run.config_path.is_file() else None
 
 
 def _overrides(asked: Asked) -> list[str]:

@@ -38,6 +38,7 @@ from sft_kit.msswift.templates import templates
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.resources import user_path
 from sft_kit.run.base_model import refuse_plugins
+from sft_kit.run.directory import run_around
 from sft_kit.run.merged_weights import WeightReport, check_merge, check_weights
 from sft_kit.run.model_card import CardFacts, model_card
 from sft_kit.run.parity import (
@@ -288,8 +289,8 @@ def _resolve(name: str, output_dir: Path) -> Target:
 
 def _run_of(target: Target) -> Path | None:
     """The run directory that a checkpoint lies in, if sft-kit made it."""
-    parent = Path(target.path).parent
-    return parent if (parent / "sft-kit" / "manifest.json").is_file() else None
+    run = run_around(Path(target.path))
+    return run.path if run else None
 
 
 @contextmanager

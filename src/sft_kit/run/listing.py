@@ -45,7 +45,7 @@ def show_run(run: RunDirectory, *, as_json: bool) -> None:
         ("config", manifest.config),
         ("model", manifest.model),
         ("steps", f"{manifest.steps or 0}" + (f", last loss {loss}" if (loss := _loss(manifest)) else "")),
-        ("checkpoint", manifest.best_checkpoint or manifest.last_checkpoint or "none"),
+        ("checkpoint", manifest.checkpoint or "none"),
         ("time", ", ".join(f"{step} {duration(value)}" for step, value in manifest.seconds.items())),
         ("identity", _rate(manifest, "identity")),
         ("versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())),

@@ -27,7 +27,7 @@ def write_own_data(job: Job, run: RunDirectory) -> OwnData:
     """Write the files, the held-out questions and what became of each replay prompt beside them, and say it."""
     identity = _identity_file(run) if job.identity else None
     if job.identity:
-        write_identity(job.identity, _identity_file(run), "messages", run.data / "identity.held_out.jsonl")
+        write_identity(job.identity, _identity_file(run), "messages", run.held_out)
         say(f"identity: {len(job.identity.rows)} rows, {len(job.identity.held_out)} held-out questions")
     if not job.config.replay:
         return OwnData(identity)

@@ -23,6 +23,7 @@ from sft_kit.msswift.child import death, words_to_start
 from sft_kit.msswift.command import swift_argv
 from sft_kit.msswift.install import Installation
 from sft_kit.plan.gpus import list_gpus
+from sft_kit.run.directory import RunDirectory
 from sft_kit.run.process import start
 
 MAX_NEW_TOKENS = 32
@@ -114,7 +115,7 @@ class Parity:
 
 def parity_prompts(run: Path | None, count: int = PROMPTS) -> list[str]:
     """`count` questions: those held out from the run's identity rows, or ours, and general ones."""
-    held_out = run / "sft-kit" / "data" / "identity.held_out.jsonl" if run else None
+    held_out = RunDirectory(run).held_out if run else None
     if held_out and held_out.is_file():
         alone = [question for question in read_held_out(held_out) if not question.turns and question.system is None]
         every = max(1, len(alone) // _IDENTITY_SHARE)  # spread over the categories, which come in order

@@ -30,7 +30,7 @@ from sft_kit.msswift.command import Command, swift_argv
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.serve_worker import KEY_VARIABLE, listen
 from sft_kit.plan.gpus import gpu_environment
-from sft_kit.run.directory import RunDirectory
+from sft_kit.run.directory import RunDirectory, run_around
 from sft_kit.run.process import start, supervise
 from sft_kit.run.swift_log import swift_failed, temporary_log
 from sft_kit.run.targets import Target, resolve_one
@@ -138,7 +138,7 @@ def choose_names(target: Target, name: str | None) -> Names:
     if name is not None and not _is_model_name(name):
         fix = "give one without =, control characters and a - in front"
         raise UsageError(Problem(f"--name {name}", "cannot be a model's name", fix))
-    run = _run_of(target)
+    run = run_around(Path(target.path))
     tuned = name or (_identity_name(run) or run.name if run else _last_part(target.path))
     if target.kind != "adapter" or not _base_can_answer(target):
         return Names(tuned)
@@ -257,12 +257,6 @@ def _python(names: Names, endpoint: Endpoint) -> str:
         "print(answer.choices[0].message.content)",
     ]
     return "\n".join(f"  {line}" for line in lines)
-
-
-def _run_of(target: Target) -> RunDirectory | None:
-    """The run that `target` is a checkpoint of, if it lies in one."""
-    folder = Path(target.path).parent
-    return RunDirectory(folder) if (folder / "sft-kit" / "manifest.json").is_file() else None
 
 
 def _identity_name(run: RunDirectory) -> str:

@@ -36,7 +36,7 @@ def show_outcome(outcome: Outcome) -> None:
     loss = f", last loss {manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
     steps = "1 step" if manifest.steps == 1 else f"{manifest.steps or 0} steps"
     lines = [("trained", f"{steps}{loss} ({seconds})")]
-    checkpoint = manifest.best_checkpoint or manifest.last_checkpoint
+    checkpoint = manifest.checkpoint
     if checkpoint:
         lines.append(("checkpoint", str(run.path / checkpoint)))
     if outcome.report:

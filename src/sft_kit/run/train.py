@@ -179,7 +179,7 @@ def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command
 def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
     """Ask base and tuned model, score, and write the report."""
     section, identity = job.config.eval, job.identity
-    name = recorder.manifest.best_checkpoint or recorder.manifest.last_checkpoint
+    name = recorder.manifest.checkpoint
     if identity is None or job.config.identity is None or name is None:
         fix = "set save_strategy to steps or epoch, or train with --no-eval"
         raise UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
