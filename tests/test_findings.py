@@ -16,6 +16,7 @@ from sft_kit.findings import CODES, Finding, in_order
 ROOT = Path(sft_kit.__file__).parent
 BROKEN = Path(__file__).parent / "data" / "broken"
 MAKERS = {"Finding", "Dropped", "Verdict"}
+PROBLEM_CODE = 3  # the position of `code` in a Problem
 
 
 def test_errors_come_first_and_the_rest_keeps_its_order() -> None:
@@ -36,6 +37,11 @@ def written_codes() -> Iterator[str]:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield first.value
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem":
+                named = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+                for value in (*node.args[PROBLEM_CODE:], *named):
+                    if isinstance(value, ast.Constant) and value.value:
+                        yield str(value.value)
             if isinstance(node, ast.Dict):
                 kinds = (getattr(getattr(value, "func", None), "id", "") == "Kind" for value in node.values)
                 yield from (

@@ -30,7 +30,8 @@ from sft_kit.evaluate.probes import Probe, general_probes, identity_probes
 from sft_kit.evaluate.statistics import Rate
 from sft_kit.msswift.chat import Chat
 from sft_kit.run.chats import ask_greedily, open_chat
-from sft_kit.run.prepare import Job, prepare
+from sft_kit.run.job import Job
+from sft_kit.run.prepare import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / "configs" / "quickstart.yaml"

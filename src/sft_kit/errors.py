@@ -7,7 +7,7 @@ shown: `cli` prints it. Anything else that escapes a command is a bug in sft-kit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -25,11 +25,15 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where (`config.yaml:14:3`, a path, or ""), what, and what to do about it."""
+    """One thing that is wrong: where (`config.yaml:14:3`, a path, or ""), what, and what to do about it.
+
+    `code` is that of a finding (`findings.CODES`) where it has one; two problems that read alike are equal.
+    """
 
     place: str
     message: str
     fix: str = ""
+    code: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         text = f"{self.place}: {self.message}" if self.place else self.message

@@ -32,6 +32,40 @@ CODES = frozenset({
     # The mix, and the config's own ignore comments (run.mix, run.prepare).
     "config-doubt", "config-note", "held-out-in-data", "left-out-files", "many-repeats", "plain-text", "repeated-rows",
     "share-exceeded", "small-identity-share", "unknown-check",
+    # A key of the config, or what it names (config, run.prepare, run.training_data).
+    "bad-endpoint", "bad-model", "bad-names", "bad-override", "bad-sample", "bad-section", "batch-does-not-divide",
+    "broken-yaml", "config-error", "curly-quotes", "doubtful-names", "duplicate-key", "hub-unreachable",
+    "missing-file", "missing-model", "mix-conflict", "no-adapter", "no-checkpoint", "no-effect", "no-such-path",
+    "not-a-config", "not-on-hub", "nothing-to-train-on", "offline", "output-dir", "plugins", "removed-key",
+    "same-argument-twice", "save-no-with-eval", "too-few-gpus", "unknown-key", "wrong-value",
+    # What the keys of a config say about each other, the model, the data and the packages (checks.rules).
+    "batch-over-data", "best-without-rhythm", "best-without-validation", "bits-without-method", "deepspeed-alone",
+    "deepspeed-and-fsdp", "device-map-zero3", "dora-of-quantised", "epochs-ignored", "few-steps", "foreign-system",
+    "fp16-and-bf16", "fractional-steps", "full-float16", "group-without-shuffle", "joined-modules", "lazy-tokenize",
+    "learning-rate", "liger-loss", "liger-on-cpu", "loftq", "long-warmup", "lora-scale", "max-length-over-model",
+    "mixed-trackers", "no-batch", "no-clipping", "no-steps", "no-thinking-prefix", "no-validation-data",
+    "nothing-left-to-train", "nothing-to-train", "only-model-of-shards", "packing-without-flash-attention",
+    "prefetch-without-workers", "quant-bits", "quantised-in-float32", "quantised-twice", "resume-other-tuner",
+    "resume-without-state", "rope-without-length", "schedule-without-settings", "schedule-without-validation",
+    "sparse-log", "split-chat", "split-ignored", "streaming-cached", "streaming-without-steps", "thinking-only",
+    "unknown-metric", "unknown-module", "unknown-word", "validated-once", "vllm-adapter", "vllm-rank", "warmup-twice",
+    "zero3-quantised",
+    # The model: its type and template, its files, its tokenizer, the adapter beside it (checks.model).
+    "adapter-of-another-base", "adapter-settings-win", "adapters-not-loaded", "ambiguous-model-type",
+    "ambiguous-template", "base-model", "broken-adapter", "broken-config", "broken-tokenizer", "broken-weights",
+    "full-tuning-of-quantised", "gguf-only", "lfs-pointer", "link-outside", "mdl-pickle", "missing-shard",
+    "model-type-mismatch", "no-tokenizer", "no-weights", "not-a-chat-model", "pickled-weights", "remote-code",
+    "several-adapters", "template-mismatch", "tokenizer-too-new", "unknown-model-type", "vocabulary-too-small",
+    "weights-mismatch",
+    # The machine: versions, packages, GPUs, disk, RAM, hubs, secrets (checks.machine).
+    "bad-visible-devices", "bf16-on-old-gpu", "bf16-without-gpu", "disk-full", "driver-too-old",
+    "flash-attention-on-old-gpu", "gated-model", "gpu-busy", "gpu-order", "hidden-gpus", "little-ram",
+    "little-shared-memory", "misspelt-variable", "missing-package", "other-hubs-name", "port-taken", "refused-version",
+    "runs-python", "secret-in-config", "socks-proxy", "spread-over-gpus", "torch-for-other-gpus", "torch-mismatch",
+    "torch-without-cuda", "tracker-login", "uneven-gpus", "untested-version", "unused-variable",
+    "use-hf-contradicted",
+    # Memory and batch (run.run_plan).
+    "batch-could-be-larger", "does-not-fit", "tight-fit",
 })  # fmt: skip
 """Every code that a finding can have."""
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}

@@ -57,16 +57,17 @@ def test_a_wrong_key_is_refused_with_its_line_and_its_fix(
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_all_wrong_keys_then_all_wrong_values_are_reported_at_once(sft_kit: Run, tmp_path: Path) -> None:
+def test_wrong_keys_and_wrong_values_are_all_reported_at_once(sft_kit: Run, tmp_path: Path) -> None:
     text = "model: no/such/dir\nidentity: {name: '', author: Y, languages: [en]}\ndataset: gone.csv\nlora_rnk: 8\n"
     result = sft_kit("train", config(tmp_path, text))
     assert result.returncode == 2
-    assert [line for line in errors(result) if line.startswith("error:")] == [
-        "error: config.yaml:4:1: lora_rnk: ms-swift " + _version() + " has no such argument"
+    shown = [line.split(": ")[1:3] for line in errors(result) if line.startswith("error:")]
+    assert shown == [
+        ["config.yaml:1:1", "model"],
+        ["config.yaml:2:12", "identity.name.en"],
+        ["config.yaml:3:1", "dataset"],
+        ["config.yaml:4:1", "lora_rnk"],
     ]
-    result = sft_kit("train", config(tmp_path, text.replace("lora_rnk: 8\n", "")))
-    places = [line.split(": ")[1] for line in errors(result) if line.startswith("error:")]
-    assert places == ["config.yaml:1:1", "config.yaml:3:1", "config.yaml:2:12"]
 
 
 def _version() -> str:

@@ -191,9 +191,9 @@ def test_what_train_would_say_of_the_config_check_says_too(sft_kit: Run, tmp_pat
         tmp_path, VALID.replace("Jingheng", "精衡") + "torch_dtype: bfloat16\n".replace("torch_dtype", "model_name")
     )
 
-    assert found(sft_kit, "config-doubt") == [
-        ("config-doubt", "warning", "config.yaml:4:1"),
-        ("config-doubt", "warning", "config.yaml:2:12"),
+    assert found(sft_kit, "no-effect", "doubtful-names") == [
+        ("no-effect", "warning", "config.yaml:4:1"),
+        ("doubtful-names", "warning", "config.yaml:2:12"),
     ]
     assert found(sft_kit, "config-note") == [("config-note", "note", "config.yaml:2:1")]
 

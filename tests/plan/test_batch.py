@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sft_kit.plan.batch import BatchPlan, Size, plan_batch
+from sft_kit.plan.batch import BatchPlan, Size, plan_batch, search, smaller, splits
+from sft_kit.plan.memory import MemoryPlan
 
 MICRO, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
 
@@ -101,3 +102,62 @@ def test_what_cannot_be_split_is_refused(
     plan = plan_batch(micro, accumulation, effective, processes=processes)
     assert not isinstance(plan, BatchPlan)
     assert [str(problem) for problem in plan] == problems
+
+
+def test_every_split_of_the_effective_batch_is_exact() -> None:
+    assert splits(12, 2, (True,)) == [BatchPlan(micro, 6 // micro, True) for micro in (1, 2, 3, 6)]
+    assert splits(4, 1, (True, False)) == [
+        BatchPlan(micro, 4 // micro, kept) for kept in (True, False) for micro in (1, 2, 4)
+    ]
+    assert splits(16, 3, (None,)) == []
+    assert [plan.micro_batch for plan in splits(256, 1, (None,))] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def gib(number: float) -> MemoryPlan:
+    return MemoryPlan({"all": int(number * 2**30)})
+
+
+def found(seconds: dict[int, float], memory: dict[int, float], budget_gib: float | None) -> list[int | None]:
+    """The micro-batches that `search` finds, in its order."""
+    plans = [BatchPlan(micro, 16 // micro) for micro in seconds]
+    candidates = search(
+        plans,
+        lambda plan: gib(memory[plan.micro_batch or 0]),
+        lambda plan: seconds[plan.micro_batch or 0],
+        budget_gib,
+    )
+    return [candidate.batch.micro_batch for candidate in candidates]
+
+
+def test_the_fastest_that_fits_comes_first() -> None:
+    assert found({1: 1.6, 4: 0.7, 16: 0.4}, {1: 16, 4: 18, 16: 30}, 24) == [4, 1]
+    assert found({1: 1.6, 4: 0.7, 16: 0.4}, {1: 16, 4: 18, 16: 30}, None) == [16, 4, 1]
+
+
+def test_of_two_that_are_about_as_fast_the_one_in_less_memory_comes_first() -> None:
+    assert found({4: 0.47, 8: 0.46, 16: 0.53}, {4: 20, 8: 21, 16: 22}, 40) == [4, 8, 16]
+
+
+def test_nothing_is_found_where_nothing_fits() -> None:
+    assert found({1: 1.6, 4: 0.7}, {1: 16, 4: 18}, 15) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "plans"),
+    [
+        (BatchPlan(4, 4, False), [BatchPlan(2, 8, False), BatchPlan(1, 16, False), BatchPlan(1, 16, True)]),
+        (BatchPlan(16, 1), [BatchPlan(8, 2), BatchPlan(4, 4), BatchPlan(2, 8), BatchPlan(1, 16)]),
+        (BatchPlan(6, 1, True), [BatchPlan(3, 2, True), BatchPlan(1, 6, True)]),
+        (BatchPlan(5, 2), [BatchPlan(2, 5), BatchPlan(1, 10)]),
+        (BatchPlan(1, 16, True), []),
+        (BatchPlan(None, None), []),
+    ],
+)
+def test_what_to_fall_back_on_keeps_the_rows_of_a_step(batch: BatchPlan, plans: list[BatchPlan]) -> None:
+    assert smaller(batch) == plans
+
+
+def test_a_plan_says_what_it_is() -> None:
+    assert BatchPlan(4, 4, False).describe() == "4 rows x 4 accumulated, gradient checkpointing off"
+    assert BatchPlan(1, 16).describe() == "1 row x 16 accumulated"
+    assert BatchPlan(None, 8).describe() == "ms-swift's own split of the batch"

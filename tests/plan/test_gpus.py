@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from sft_kit.errors import ExitCode, MissingError
-from sft_kit.plan.gpus import Gpu, gpu_environment, list_gpus
+from sft_kit.plan.gpus import Gpu, Holder, gpu_environment, list_gpus, visible_gpus
+from tests.plan.fake_nvidia_smi import A10, RTX4090, T4, App, Card, install, uuid
 
 Install = Callable[[str], None]
 TWO = "0, NVIDIA GeForce RTX 4090, 1024, 24564\n1, NVIDIA GeForce RTX 3090, 20000, 24576\n"
@@ -43,20 +44,37 @@ def refusal(wanted: int, environ: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_every_card_is_listed_with_its_memory(shows: Install) -> None:
-    shows(TWO)
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with these cards and processes."""
+
+    def make(cards: Sequence[Card], apps: Sequence[App] = ()) -> None:
+        monkeypatch.setenv("PATH", f"{install(tmp_path, cards, apps)}{os.pathsep}{os.environ['PATH']}")
+
+    return make
+
+
+def test_every_card_is_listed_with_what_it_can_and_who_holds_it(machine: Callable[..., None]) -> None:
+    machine([RTX4090, T4], [App(0, 4242, "/opt/conda/bin/python", 20000), App(0, 17, "[Not Found]", "[N/A]")])
     assert list_gpus() == [
-        Gpu(0, "NVIDIA GeForce RTX 4090", 1024, 24564),
-        Gpu(1, "NVIDIA GeForce RTX 3090", 20000, 24576),
-    ]
+        Gpu(0, "NVIDIA GeForce RTX 4090", 4214, 24564, uuid(0), (8, 9), "570.133.20",
+            (Holder(4242, "python", 20000), Holder(17, "[Not Found]", None))),
+        Gpu(1, "Tesla T4", 15010, 15360, uuid(1), (7, 5), "570.133.20", ()),
+    ]  # fmt: skip
 
 
-def test_nvidia_smi_is_asked_for_plain_numbers(nvidia_smi: Install, tmp_path: Path) -> None:
-    nvidia_smi(f'echo "$@" > {tmp_path}/asked')
-    list_gpus()
-    assert (tmp_path / "asked").read_text() == (
-        "--query-gpu=index,name,memory.free,memory.total --format=csv,noheader,nounits\n"
+def test_an_old_driver_is_asked_again_for_what_it_knows(nvidia_smi: Install, tmp_path: Path) -> None:
+    nvidia_smi(
+        f'echo "$@" >> {tmp_path}/asked\n'
+        'case "$1" in *compute_cap*) echo \'Field "compute_cap" is not a valid field to query.\'; exit 2;; esac\n'
+        'case "$1" in --query-gpu*) echo "0, NVIDIA A10, 22000, 23028";; esac'
     )
+    assert list_gpus() == [Gpu(0, "NVIDIA A10", 22000, 23028)]
+    assert sorted((tmp_path / "asked").read_text().splitlines()) == [
+        "--query-compute-apps=gpu_uuid,pid,name,used_memory --format=csv,noheader,nounits",
+        "--query-gpu=index,name,memory.free,memory.total --format=csv,noheader,nounits",
+        "--query-gpu=index,name,memory.free,memory.total,uuid,compute_cap,driver_version --format=csv,noheader,nounits",
+    ]
 
 
 def test_a_name_with_a_comma_is_read(shows: Install) -> None:
@@ -64,9 +82,37 @@ def test_a_name_with_a_comma_is_read(shows: Install) -> None:
     assert list_gpus() == [Gpu(0, "NVIDIA A100, PCIe", 40000, 40960)]
 
 
+def test_a_card_without_memory_of_its_own_has_the_machines(machine: Callable[..., None]) -> None:
+    machine([Card("NVIDIA GB10", "[N/A]", "12.1")])
+    (gpu,) = list_gpus()
+    assert (gpu.name, gpu.capability) == ("NVIDIA GB10", (12, 1))
+    assert 0 < gpu.free_mib <= gpu.total_mib == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
 def test_rows_without_numbers_are_left_out(shows: Install) -> None:
-    shows("0, NVIDIA GB10, [N/A], [N/A]\n\nnonsense\n1, NVIDIA A10, 22000, 23028\n")
+    shows("0, NVIDIA A10, [Unknown Error], [Unknown Error]\n\nnonsense\n1, NVIDIA A10, 22000, 23028\n")
     assert list_gpus() == [Gpu(1, "NVIDIA A10", 22000, 23028)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, [0, 1, 2]), ("1", [1]), ("2, 0", [2, 0]), ("", []), ("-1", []), ("0,7,1", [0]), ("1,1", []),
+        ("GPU-00000002", [2]), ("GPU-0", []), ("MIG-4f2c", []),
+    ],
+)  # fmt: skip
+def test_cuda_visible_devices_is_read_as_cuda_does(
+    machine: Callable[..., None], visible: str | None, indices: list[int]
+) -> None:
+    machine([RTX4090, T4, A10])
+    assert [gpu.index for gpu in visible_gpus(list_gpus(), visible)] == indices
+
+
+def test_cards_that_are_known_already_are_not_asked_for_again(nvidia_smi: Install, tmp_path: Path) -> None:
+    nvidia_smi(f"touch {tmp_path}/asked")
+    two = [Gpu(0, "A", 100, 200), Gpu(1, "A", 150, 200)]
+    assert gpu_environment(1, {}, two)["CUDA_VISIBLE_DEVICES"] == "1"
+    assert not (tmp_path / "asked").exists()
 
 
 def test_without_nvidia_smi_there_are_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

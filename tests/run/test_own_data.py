@@ -12,8 +12,9 @@ from sft_kit import __version__
 from sft_kit.data.formats import read_rows
 from sft_kit.run.answer_cache import Given, answers_file, append_answers, question
 from sft_kit.run.directory import RunDirectory, create_run
+from sft_kit.run.job import Job, OwnData
 from sft_kit.run.own_data import planned_own_data, write_own_data
-from sft_kit.run.prepare import Job, OwnData, prepare
+from sft_kit.run.prepare import prepare
 from sft_kit.run.replay import REPLAY_SETTINGS, replay_prompts
 
 CONFIG = """\

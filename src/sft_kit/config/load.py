@@ -36,10 +36,16 @@ class KeyRules(Protocol):
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A checked config, and the file it came from so that later findings can still name a line."""
+    """A config and the file it came from, so that later findings can still name a line.
+
+    `problems` are what is wrong with single keys; `wrong` are those of them (4.x names) that `config` is without, so
+    that the rest can be checked in the same go.
+    """
 
     config: RunConfig
     source: Source
+    problems: tuple[Problem, ...] = ()
+    wrong: frozenset[str] = frozenset()
 
     def place(self, key: str) -> str:
         """`config.yaml:14:3` of a dotted key."""
@@ -51,37 +57,55 @@ def load_config(path: Path, overrides: Sequence[str] = (), rules: KeyRules | Non
 
     Without `rules` (no ms-swift at hand) keys outside the schema are refused.
     """
-    source = apply_overrides(read_source(path), overrides)
-    return check_source(source, rules)
+    return _without_problems(read_config(path, overrides, rules))
 
 
 def check_source(source: Source, rules: KeyRules | None = None) -> LoadedConfig:
     """The checks of `load_config` on values that are already read."""
+    return _without_problems(_checked(source, rules))
+
+
+def read_config(path: Path, overrides: Sequence[str] = (), rules: KeyRules | None = None) -> LoadedConfig:
+    """As `load_config`, but what is wrong with single keys is in `problems`: the rest can still be looked at.
+
+    Raises ConfigError for a file that cannot be read as a config at all.
+    """
+    return _checked(apply_overrides(read_source(path), overrides), rules)
+
+
+def _without_problems(loaded: LoadedConfig) -> LoadedConfig:
+    if loaded.problems:
+        raise ConfigError(*loaded.problems)
+    return loaded
+
+
+def _checked(source: Source, rules: KeyRules | None) -> LoadedConfig:
     problems = list(source.problems)
     spelled = _canonical_keys(source, rules, problems)
     values: dict[str, Value] = {key: source.values[written] for key, written in spelled.items()}
     if rules:
         values = {key: rules.value(key, value) for key, value in values.items()}
-    config: RunConfig | None = None
+    given = {key: value for key, value in values.items() if not _left_empty(key, value)}
     wrong: set[str] = set()
     try:
-        config = RunConfig.model_validate({key: value for key, value in values.items() if not _left_empty(key, value)})
+        config = RunConfig.model_validate(given)
     except ValidationError as error:
         details = error.errors(include_url=False)
         wrong = {str(detail["loc"][0]) for detail in details}
         problems += _schema_problems(source, spelled, values, details)
+        config = RunConfig.model_validate({key: value for key, value in given.items() if key not in wrong})
     for key, written in spelled.items():
         if key in OwnKeys or key in wrong or (key in RunConfig.model_fields and values[key] in (None, "auto")):
             continue
-        value = getattr(config, key) if config and key in RunConfig.model_fields else values[key]
+        value = getattr(config, key) if key in RunConfig.model_fields else values[key]
         found = rules.problem(key, value) if rules else _unknown_without_rules(key)
         if found:
             own = difflib.get_close_matches(written, OwnKeys, n=1, cutoff=0.8)
             fix = f"did you mean {own[0]}?" if own else found.fix
-            problems.append(Problem(source.place((written,)), f"{written}: {found.message}", fix))
-    if problems or config is None:
-        raise ConfigError(*sorted(problems, key=_line_order))
-    return LoadedConfig(config, source)
+            place, message = source.place((written,)), f"{written}: {found.message}"
+            problems.append(Problem(place, message, fix, found.code))
+            wrong.add(key)
+    return LoadedConfig(config, source, tuple(sorted(problems, key=line_order)), frozenset(wrong))
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -104,7 +128,7 @@ def _canonical_keys(source: Source, rules: KeyRules | None, problems: list[Probl
             spelled[key] = written
         elif source.overridden(written) == source.overridden(first):
             message = f"{written}: the same argument as {first}"
-            problems.append(Problem(source.place((written,)), message, "keep one of them"))
+            problems.append(Problem(source.place((written,)), message, "keep one of them", "same-argument-twice"))
     return spelled
 
 
@@ -116,7 +140,8 @@ def _left_empty(key: str, value: Value) -> bool:
 def _unknown_without_rules(key: str) -> Problem | None:
     if key in RunConfig.model_fields:
         return None
-    return Problem("", "not a key of sft-kit, and without ms-swift no other can be checked", "install ms-swift")
+    message = "not a key of sft-kit, and without ms-swift no other can be checked"
+    return Problem("", message, "install ms-swift", "unknown-key")
 
 
 # What pydantic finds, in the words of a config; {} are the limits it gives.
@@ -166,17 +191,17 @@ def _schema_problem(
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(str(location[-1]), _section_keys(location), n=1)
         fix = f"did you mean {close[0]}?" if close else f"known: {', '.join(_section_keys(location))}"
-        return Problem(place, f"{key}: no such key", fix)
+        return Problem(place, f"{key}: no such key", fix, "unknown-key")
     if kind == "missing":
-        return Problem(place, f"{key}: missing", "add it")
+        return Problem(place, f"{key}: missing", "add it", "wrong-value")
     if kind == "literal_error" and len(details) == 1:
         expected = _choices(details[0])
         close = difflib.get_close_matches(str(given), expected, n=1, cutoff=0.4)
         fix = f"did you mean {close[0]}?" if close else ""
-        return Problem(place, f"{key}: {_shown(given)} is not one of {', '.join(expected)}", fix)
+        return Problem(place, f"{key}: {_shown(given)} is not one of {', '.join(expected)}", fix, "wrong-value")
     if kind == "string_pattern_mismatch":
         fix = "known: VERSION, DATE, CAPABILITIES, LIMITS, LICENSE, each also with .zh or .en"
-        return Problem(place, f"{key}: no such slot", fix)
+        return Problem(place, f"{key}: no such slot", fix, "unknown-key")
     wanted = [
         " or ".join(_choices(detail))
         if detail["type"] == "literal_error"
@@ -185,10 +210,12 @@ def _schema_problem(
         if detail["type"] in _WORDS or detail["type"] == "literal_error"
     ]
     if not wanted:
-        return Problem(place, f"{key}: {str(details[0]['msg']).removeprefix('Value error, ')}")
+        return Problem(place, f"{key}: {str(details[0]['msg']).removeprefix('Value error, ')}", code="wrong-value")
     is_text = "text" in wanted and not isinstance(given, str)
     fix = "put it in quotes" if is_text and isinstance(given, int | float | dict) else ""
-    return Problem(place, f"{key}: must be {' or '.join(dict.fromkeys(wanted))}, not {_shown(given)}", fix)
+    return Problem(
+        place, f"{key}: must be {' or '.join(dict.fromkeys(wanted))}, not {_shown(given)}", fix, "wrong-value"
+    )
 
 
 def _written_location(values: Any, detail: Any) -> tuple[Any, ...]:
@@ -229,6 +256,7 @@ def _section_keys(location: Sequence[Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _line_order(problem: Problem) -> tuple[int, int]:
+def line_order(problem: Problem) -> tuple[int, int]:
+    """(line, column) of a problem, to sort by; (0, 0) where it has none."""
     _, *numbers = problem.place.rsplit(":", 2)
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 and all(n.isdigit() for n in numbers) else (0, 0)

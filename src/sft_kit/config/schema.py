@@ -205,6 +205,16 @@ class LaunchSection(_Section):
         "more start that many processes (torchrun); 0 hides every GPU.",
     )
     env: dict[str, str] = Field(default={}, description="Environment variables for ms-swift, such as `USE_HF: '1'`.")
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="GPU memory (GiB) to plan for instead of what the card has: 24 for an RTX 4090.",
+    )
+    on_out_of_memory: Literal["smaller", "stop"] = Field(
+        default="smaller",
+        description="What to do when memory runs out while training: go on once with the next smaller micro-batch and "
+        "the same effective batch, or stop.",
+    )
 
 
 Auto = Literal["auto"]

@@ -80,17 +80,20 @@ def read_source(path: Path) -> Source:
         root = yaml.compose(io.StringIO(text))
         builder = _Builder(name, yaml)
         if root is None or (isinstance(root, ScalarNode) and not root.value):
-            raise ConfigError(Problem(name, "the file is empty", f"`sft-kit init {name} --force` writes one"))
+            fix = f"`sft-kit init {name} --force` writes one"
+            raise ConfigError(Problem(name, "the file is empty", fix, "not-a-config"))
         if not isinstance(root, MappingNode):
-            raise ConfigError(Problem(name, "a config is a mapping of keys to values", "write `key: value` lines"))
+            message = "a config is a mapping of keys to values"
+            raise ConfigError(Problem(name, message, "write `key: value` lines", "not-a-config"))
         values = builder.mapping(root, (), 0)
     except MarkedYAMLError as error:
         raise ConfigError(_yaml_problem(name, error)) from error
     except YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
-        raise ConfigError(Problem(f"{name}:{line}", f"not valid YAML: {_reason(error)}")) from error
+        message = f"not valid YAML: {_reason(error)}"
+        raise ConfigError(Problem(f"{name}:{line}", message, code="broken-yaml")) from error
     except RecursionError as error:
-        raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels")) from error
+        raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels", code="not-a-config")) from error
     problems = tuple(dict.fromkeys([*builder.problems, *_lost_samples(name, text)]))  # an alias repeats its own
     return Source(name, values, builder.marks, problems, _ignored(text))
 
@@ -107,17 +110,20 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
         key, equals, text = override.partition("=")
         place: Place = tuple(key.strip().split("."))
         if not equals or not all(place):
-            problems.append(Problem(f"--set {override}", "is not KEY=VALUE", "write --set learning_rate=1e-4"))
+            problems.append(
+                Problem(f"--set {override}", "is not KEY=VALUE", "write --set learning_rate=1e-4", "bad-override")
+            )
             continue
         try:
             value = _override_value(text)
         except (YAMLError, ConfigError, RecursionError) as error:
             fix = f"quote it for YAML: --set '{key}=\"...\"'"
-            problems.append(Problem(f"--set {override}", f"the value is not valid YAML: {_reason(error)}", fix))
+            message = f"the value is not valid YAML: {_reason(error)}"
+            problems.append(Problem(f"--set {override}", message, fix, "bad-override"))
             continue
         problem = _put(values, place, value)
         if problem:
-            problems.append(Problem(f"--set {override}", problem))
+            problems.append(Problem(f"--set {override}", problem, code="bad-override"))
             continue
         for mark in [m for m in marks if m[: len(place)] == place]:
             del marks[mark]
@@ -133,22 +139,24 @@ def _read_text(path: Path) -> str:
     name = str(path)
     try:
         if path.is_dir():
-            raise ConfigError(Problem(name, "is a directory", "give the config file"))
+            raise ConfigError(Problem(name, "is a directory", "give the config file", "missing-file"))
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(Problem(name, "no such file", f"write one with `sft-kit init {name}`")) from None
+        raise ConfigError(
+            Problem(name, "no such file", f"write one with `sft-kit init {name}`", "missing-file")
+        ) from None
     except OSError as error:
-        raise ConfigError(Problem(name, f"cannot be read: {error.strerror}")) from error
+        raise ConfigError(Problem(name, f"cannot be read: {error.strerror}", code="missing-file")) from error
     if len(raw) > MAX_BYTES:
         fix = "is this a data file? A config names it under `dataset:`"
-        raise ConfigError(Problem(name, f"larger than {MAX_BYTES // 1_000} kB", fix))
+        raise ConfigError(Problem(name, f"larger than {MAX_BYTES // 1_000} kB", fix, "not-a-config"))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8 (byte 0x{raw[error.start]:02x})"
-        raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8")) from error
+        raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8", "not-a-config")) from error
 
 
 def _lost_samples(name: str, text: str) -> Iterator[Problem]:
@@ -157,7 +165,9 @@ def _lost_samples(name: str, text: str) -> Iterator[Problem]:
         if match := _LOST_SAMPLE.match(line):
             column = match.start("sample") + 1
             message = f"{match['sample']} stands behind a blank, so that YAML takes it for a comment"
-            yield Problem(f"{name}:{number}:{column}", message, f"write {match['entry']}{match['sample']}")
+            yield Problem(
+                f"{name}:{number}:{column}", message, f"write {match['entry']}{match['sample']}", "bad-sample"
+            )
 
 
 def _ignored(text: str) -> dict[str, int]:
@@ -177,10 +187,10 @@ def _refuse_data(name: str, text: str) -> None:
         depth += opens - isinstance(event, CollectionEndEvent)
         written += opens or isinstance(event, ScalarEvent)
         if depth > MAX_DEPTH:
-            raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels"))
+            raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels", code="not-a-config"))
         if written > MAX_WRITTEN:
             fix = "is this a data file? A config names it under `dataset:`"
-            raise ConfigError(Problem(name, f"holds more than {MAX_WRITTEN} values", fix))
+            raise ConfigError(Problem(name, f"holds more than {MAX_WRITTEN} values", fix, "not-a-config"))
 
 
 def _reason(error: Exception) -> str:
@@ -197,10 +207,13 @@ def _yaml_problem(name: str, error: MarkedYAMLError) -> Problem:
     place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
     message = error.problem or error.context or "not valid YAML"
     if "another document" in message:
-        return Problem(place, "a second YAML document begins here", "one file holds one config: remove the `---`")
+        return Problem(
+            place, "a second YAML document begins here", "one file holds one config: remove the `---`", "broken-yaml"
+        )
     if "'\\t'" in message:
-        return Problem(place, "a tab character, which YAML does not allow here", "indent with spaces")
-    return Problem(place, f"not valid YAML: {message}", "check the indentation, colons and quotes around this place")
+        return Problem(place, "a tab character, which YAML does not allow here", "indent with spaces", "broken-yaml")
+    fix = "check the indentation, colons and quotes around this place"
+    return Problem(place, f"not valid YAML: {message}", fix, "broken-yaml")
 
 
 @dataclass
@@ -233,7 +246,9 @@ class _Builder:
             try:  # JSON writes an emoji as the escapes of two halves: put them together
                 return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError:
-                self.problems.append(Problem(self.at(node), "holds half of a character", "write it without \\u"))
+                self.problems.append(
+                    Problem(self.at(node), "holds half of a character", "write it without \\u", "wrong-value")
+                )
                 return None
         if tag in (f"{_YAML}null", f"{_YAML}bool", f"{_YAML}int", f"{_YAML}float"):
             try:
@@ -241,7 +256,8 @@ class _Builder:
                 return value
             except (ValueError, KeyError):  # `!!int eight`, or a number of 5,000 digits
                 shown = f"{node.value[:40]}..." if len(node.value) > 40 else node.value
-                self.problems.append(Problem(self.at(node), f"{shown!r} is not a number or switch that can be read"))
+                message = f"{shown!r} is not a number or switch that can be read"
+                self.problems.append(Problem(self.at(node), message, code="wrong-value"))
                 return None
         self.untagged(node, "str")
         return None
@@ -250,14 +266,16 @@ class _Builder:
         """Note a tag such as `!custom` or `!!set`: taking the bare value would ignore what was written."""
         if str(node.tag) != _YAML + kind:
             tag = str(node.tag).replace(_YAML, "!!")
-            self.problems.append(Problem(self.at(node), f"the YAML tag {tag} is not supported", "write a plain value"))
+            message = f"the YAML tag {tag} is not supported"
+            self.problems.append(Problem(self.at(node), message, "write a plain value", "wrong-value"))
 
     def count(self, node: Node, depth: int) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise ConfigError(Problem(self.name, f"expands to more than {MAX_NODES} values", "remove the YAML aliases"))
+            message = f"expands to more than {MAX_NODES} values"
+            raise ConfigError(Problem(self.name, message, "remove the YAML aliases", "not-a-config"))
         if depth > MAX_DEPTH:
-            raise ConfigError(Problem(self.at(node), f"nested deeper than {MAX_DEPTH} levels"))
+            raise ConfigError(Problem(self.at(node), f"nested deeper than {MAX_DEPTH} levels", code="not-a-config"))
 
     def mapping(self, node: MappingNode, place: Place, depth: int) -> dict[str, Value]:
         self.count(node, depth)
@@ -272,14 +290,14 @@ class _Builder:
             if str(key_node.tag).endswith(":merge"):
                 continue
             if not isinstance(key_node, ScalarNode) or not key_node.value.strip():
-                self.problems.append(Problem(self.at(key_node), "a key must be a plain word"))
+                self.problems.append(Problem(self.at(key_node), "a key must be a plain word", code="unknown-key"))
                 continue
             key = str(key_node.value)
             at: Place = (*place, key)
             if key in values:
                 first = self.marks[at][0]
                 message = f"{key}: written twice (first in line {first})"
-                self.problems.append(Problem(self.at(key_node), message, "keep one of them"))
+                self.problems.append(Problem(self.at(key_node), message, "keep one of them", "duplicate-key"))
                 continue
             self.marks[at] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             values[key] = self.value(value_node, at, depth + 1)
@@ -290,7 +308,8 @@ class _Builder:
             if isinstance(part, MappingNode):
                 yield part
             else:
-                self.problems.append(Problem(self.at(part), "<<: merges only mappings", "give an alias of one"))
+                problem = Problem(self.at(part), "<<: merges only mappings", "give an alias of one", "broken-yaml")
+                self.problems.append(problem)
 
     def at(self, node: Node) -> str:
         return f"{self.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"

@@ -57,8 +57,8 @@ _CLASSES: Mapping[Generation, tuple[str, Mapping[Verb, str]]] = {
     ),
 }
 
-# Declared as text, parsed as JSON: ray_utils calls json.loads on it, and ms-swift's examples write it as a mapping.
-_JSON_IN_TEXT = {"device_groups"}
+# Declared as text, parsed as JSON (ray_utils calls json.loads, model_args json_parse_to_dict), and written as mappings.
+_JSON_IN_TEXT = {"device_groups", "rope_scaling"}
 
 
 def arguments(installation: Installation, verb: Verb) -> Mapping[str, Argument]:

@@ -54,11 +54,14 @@ def swift_command(
 
 def processes_of(environ: Mapping[str, str], gpus: int) -> int:
     """Training processes in all: torchrun's own variables where they are set, else one for each of `gpus`."""
-    per_node = environ.get("NPROC_PER_NODE", "")
     nodes = environ.get("NNODES", "")
-    if not (per_node.isdigit() or nodes.isdigit()):
-        return max(1, gpus)
-    return int(per_node if per_node.isdigit() else max(1, gpus)) * int(nodes if nodes.isdigit() else 1)
+    return processes_here(environ, gpus) * (int(nodes) if nodes.isdigit() else 1)
+
+
+def processes_here(environ: Mapping[str, str], gpus: int) -> int:
+    """Those of this machine, of which each takes a card."""
+    per_node = environ.get("NPROC_PER_NODE", "")
+    return int(per_node) if per_node.isdigit() else max(1, gpus)
 
 
 def swift_argv(installation: Installation, verb: Verb, values: Mapping[str, Any]) -> list[str]:

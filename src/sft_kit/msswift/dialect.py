@@ -298,7 +298,8 @@ def _by_old_name() -> Mapping[str, str]:
 
 
 def canonical(name: str, verb: Verb = "sft") -> str:
-    """The newest name of an argument; any other name as it is."""
+    """The newest name of an argument; any other name as it is. HfArgumentParser takes hyphens for underscores."""
+    name = name.replace("-", "_")
     if name in _SFT_ONLY and verb != "sft":
         return name
     return _by_old_name().get(name, name)

@@ -1,8 +1,9 @@
-"""Finds, in what ms-swift printed, the line that says why it failed."""
+"""Finds, in what ms-swift printed, the line that says why it failed, and whether that was for want of memory."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 _TAIL_BYTES = 200_000
@@ -17,6 +18,10 @@ _HINTS = (
         re.compile(r"CUDA out of memory|OutOfMemoryError"),
         "the GPU is full: lower max_length or per_device_train_batch_size, or set gradient_checkpointing: true",
     ),
+    (
+        re.compile(r"DefaultCPUAllocator|MemoryError|Errno 12"),
+        "memory is full: lower max_length or per_device_train_batch_size, or set gradient_checkpointing: true",
+    ),
     (re.compile(r"Your setup doesn't support bf16"), "no GPU with bf16 here: set torch_dtype: float32 on a CPU"),
     (re.compile(r"No space left on device"), "the disk is full: lower save_total_limit or give another output_dir"),
     (
@@ -25,6 +30,51 @@ _HINTS = (
     ),
     (re.compile(r"remaining_argv"), "an argument that this ms-swift does not know"),
 )
+# One line each, from its beginning: a row of the data that ms-swift prints may hold the same words.
+# torch: c10/cuda/CUDACachingAllocator.cpp, c10/core/impl/alloc_cpu.cpp; numpy, pyarrow and Python end in MemoryError.
+_NO_MEMORY = re.compile(
+    r"^(?:\[rank\d+\]:\s*)?((?:torch\.)?(?:cuda\.)?OutOfMemoryError\b.*"
+    r"|RuntimeError: .*(?:out of memory|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (?:can't|not enough)).*"
+    r"|(?:[a-z_]\w*\.)*\w*MemoryError\b.*|OSError: \[Errno 12\].*"
+    r"|terminate called after throwing an instance of 'std::bad_alloc')$",
+    re.MULTILINE,
+)
+_KILLED_RANK = re.compile(r"Signal 9 \(SIGKILL\) received by PID")  # torchrun, of one of its processes
+# ms-swift's progress bar, or the frames of transformers' Trainer: the model was loaded, the steps had begun
+_TRAINING = re.compile(r"^Train: |\bin (?:_inner_training_loop|training_step)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the end of a log tells about memory.
+
+    `no_memory` is the line that says that there was none left ("" if none does), `killed` whether torchrun says that
+    the system killed one of its processes, `training` whether training had begun: before that, a smaller batch is no
+    help.
+    """
+
+    no_memory: str
+    killed: bool
+    training: bool
+
+
+def ending(log: Path, since: int = 0) -> Ending:
+    """What `log` says from byte `since` on; of a long one the first and the last 200 kB are read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(since)
+            text = file.read(_TAIL_BYTES)
+            here = file.tell()
+            file.seek(0, 2)
+            file.seek(max(here, file.tell() - _TAIL_BYTES))
+            text += file.read()
+    except OSError:
+        return Ending("", killed=False, training=False)
+    lines = text.decode("utf-8", "replace").replace("\r", "\n")
+    found = _NO_MEMORY.search(lines)
+    return Ending(
+        found[1][:500] if found else "", bool(_KILLED_RANK.search(lines)), training=bool(_TRAINING.search(lines))
+    )
 
 
 def last_error(log: Path) -> str:

@@ -7,13 +7,10 @@ without a network); here that is found in milliseconds, or in one request of at 
 from __future__ import annotations
 
 import difflib
-import http.client
 import os
 import queue
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -87,7 +84,8 @@ def hub_problem(
     Proxies of the environment are used. Any other answer, such as 401 for a gated model, is left to ms-swift.
     """
     if is_offline(environ, hugging_face=hugging_face):
-        return Problem("", f"{name} is not cached and HF_HUB_OFFLINE is set", "unset it, or give a local directory")
+        message = f"{name} is not cached and HF_HUB_OFFLINE is set"
+        return Problem("", message, "unset it, or give a local directory", "offline")
     if hugging_face:
         endpoint = environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         address, hub = f"{endpoint}/api/{kind}/{name}", "Hugging Face"
@@ -98,9 +96,11 @@ def hub_problem(
         way_out = "set USE_HF=1 for Hugging Face, MODELSCOPE_DOMAIN or HTTPS_PROXY, or give a local directory"
     answer = _status(address, environ)
     if answer == 404:
-        return Problem("", f"{hub} has no {kind[:-1]} {name}", "check the spelling, or give a local directory")
+        return Problem(
+            "", f"{hub} has no {kind[:-1]} {name}", "check the spelling, or give a local directory", "not-on-hub"
+        )
     if isinstance(answer, str):
-        return Problem("", f"{hub} cannot be reached for {name} ({answer})", way_out)
+        return Problem("", f"{hub} cannot be reached for {name} ({answer})", way_out, "hub-unreachable")
     return None
 
 
@@ -109,6 +109,10 @@ def _status(address: str, environ: Mapping[str, str]) -> int | str:
 
     In a thread, because urllib's own timeout covers neither name look-ups nor the sum of several addresses.
     """
+    import http.client  # with ssl 0.03 s to import, and most commands ask no hub
+    import urllib.error
+    import urllib.request
+
     answers: queue.SimpleQueue[int | str] = queue.SimpleQueue()
     names = {scheme: (f"{scheme}_proxy", f"{scheme.upper()}_PROXY") for scheme in ("http", "https")}
     own = {scheme: environ[name] for scheme, both in names.items() for name in both if environ.get(name)}

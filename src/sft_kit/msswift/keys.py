@@ -32,9 +32,10 @@ class SwiftKeys:
         argument = table.get(emit_name(key, table))
         if argument is not None:
             wrong = check_value(argument, value)
-            return Problem("", wrong) if wrong else None
-        reason = removed(key) or f"ms-swift {self.installation.version} has no such argument"
-        return Problem("", reason, self._fix(key, value, table))
+            return Problem("", wrong, code="wrong-value") if wrong else None
+        gone = removed(key)
+        reason = gone or f"ms-swift {self.installation.version} has no such argument"
+        return Problem("", reason, self._fix(key, value, table), "removed-key" if gone else "unknown-key")
 
     def _fix(self, key: str, value: Any, table: Mapping[str, Argument]) -> str:
         today = [f"{entry.key}: {entry.value}" for entry in translate(key, value, table) if entry.key]

@@ -1,52 +1,79 @@
-"""`check`: what a run would train on and everything that is wrong with it, as a table or as JSON.
+"""`check`: everything about a run that can be known before it starts, and what is wrong with it, as a table or as JSON.
 
-Owns what is shown. Does not own what is looked for: `prepare` checks the config, `data_check` the data.
+Owns what is shown and the exit code. Does not own what is looked for: `prepare` and the modules that it asks do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sft_kit.console import print_table, result, result_json, show_finding
-from sft_kit.errors import GateError, Problem
-from sft_kit.findings import Finding, in_order
+from sft_kit.errors import ConfigError, GateError, MissingError, Problem, UsageError
+from sft_kit.findings import Finding, Severity, in_order
 from sft_kit.report.plot import sparkline
 from sft_kit.run.data_check import DataFile
 from sft_kit.run.mix import MIX_COLUMNS, mix_rows, mix_values
-from sft_kit.run.prepare import Job, prepare
-from sft_kit.run.token_counts import TokenCounts
+from sft_kit.run.prepare import Examination, examine
+from sft_kit.run.run_plan import RunPlan
+from sft_kit.run.token_counts import MEASURED_ROWS, TokenCounts
 
 SCHEMA_VERSION = 1
-MEASURED_ROWS = 2_000
-"""Rows of a file whose tokens are counted for its histogram; longer files are judged by their first rows."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found. `findings` are in order of severity; `ignored` are those the config says to ignore."""
+    """What `check` found. `findings` are in order of severity; `ignored` are those the config says to ignore;
+    `examination` is None for a file that cannot be read as a config."""
 
-    job: Job
+    name: str
     findings: tuple[Finding, ...]
     ignored: tuple[Finding, ...]
+    examination: Examination | None
+    wrong: int
+    """Errors of the config (exit 2), `missing` those of what is beside it (exit 5); the rest are errors of the data."""
+    missing: int
 
-    def count(self, severity: str) -> int:
+    def count(self, severity: Severity) -> int:
         """How many findings have `severity`."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
 def check_run(path: Path, overrides: Sequence[str] = ()) -> CheckReport:
-    """Check the config at `path`, and all of its data. Raises ConfigError or MissingError as `train` would."""
-    job = prepare(path, overrides, ask_hub=False, measure=MEASURED_ROWS, refuse_data=False)
-    of_config = [
-        *(Finding("config-doubt", "warning", each.place, each.message, each.fix) for each in job.doubts),
-        *(Finding("config-note", "note", each.place, each.message, each.fix) for each in job.notes),
+    """Check the config at `path`, and all of its data. Raises MissingError without ms-swift."""
+    try:
+        examination = examine(path, overrides, ask_hub=False)
+    except ConfigError as error:  # not a config at all
+        findings = tuple(_findings(error.problems, "error", "not-a-config"))
+        return CheckReport(str(path), findings, (), None, len(findings), 0)
+    found, skip = examination.found, examination.found.loaded.source.ignored
+    wrong = [*_findings(found.problems, "error", "config-error"), *examination.rules]
+    missing = [*_findings(found.missing, "error", "config-error"), *examination.machine]
+    advice = [
+        *_findings(found.doubts, "warning", "config-doubt"),
+        *_findings(found.notes, "note", "config-note"),
     ]
-    shown = [finding for finding in of_config if finding.code not in job.loaded.source.ignored]
-    ignored = [finding for finding in of_config if finding.code in job.loaded.source.ignored]
-    return CheckReport(job, tuple(in_order([*shown, *job.findings])), tuple(in_order([*ignored, *job.ignored])))
+    shown = [finding for finding in advice if finding.code not in skip]
+    ignored = [finding for finding in advice if finding.code in skip]
+    return CheckReport(
+        found.loaded.source.name,
+        tuple(in_order([*wrong, *missing, *shown, *examination.data])),
+        tuple(in_order([*ignored, *examination.ignored])),
+        examination,
+        _errors(wrong),
+        _errors(missing),
+    )
+
+
+def _findings(problems: Iterable[Problem], severity: Severity, code: str) -> Iterator[Finding]:
+    for problem in problems:
+        yield Finding(problem.code or code, severity, problem.place, problem.message, problem.fix)
+
+
+def _errors(findings: Iterable[Finding]) -> int:
+    return sum(finding.severity == "error" for finding in findings)
 
 
 def show_check(report: CheckReport, *, as_json: bool) -> None:
@@ -54,11 +81,8 @@ def show_check(report: CheckReport, *, as_json: bool) -> None:
     if as_json:
         result_json(_values(report))
         return
-    job = report.job
-    print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(job.mix()), numbers=range(1, 6))
-    if job.data:
-        print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in job.data], numbers=(2, 3))
-        result(_TOKENS + (_ESTIMATED if any(file.tokens and not file.tokens.exact for file in job.data) else ""))
+    if report.examination:
+        _show_run(report.examination)
     for finding in report.findings:
         show_finding(finding)
     counts = ", ".join(counted(report.count(severity), severity) for severity in ("error", "warning", "note"))
@@ -66,13 +90,28 @@ def show_check(report: CheckReport, *, as_json: bool) -> None:
     result(counts + ignored)
 
 
+def _show_run(examination: Examination) -> None:
+    if examination.sources:
+        print_table("what one epoch trains on", MIX_COLUMNS, mix_rows(examination.sources), numbers=range(1, 6))
+    if examination.files:
+        print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in examination.files], numbers=(2, 3))
+        estimated = any(file.tokens and not file.tokens.exact for file in examination.files)
+        result(_TOKENS + (_ESTIMATED if estimated else ""))
+    for line in examination.plan.lines:
+        result(line)
+
+
 def raise_if_not_met(report: CheckReport) -> None:
-    """Raise GateError (exit 3) when there is an error among the findings."""
+    """Raise for errors among the findings: UsageError (exit 2) for those of the config, MissingError (5) when only
+    something beside it is missing, GateError (3) for those of the data alone."""
     errors = report.count("error")
-    if errors:
-        name = report.job.loaded.source.name
-        fix = "correct them; `# sft-kit: ignore CODE` in the config lets one pass"
-        raise GateError(Problem(name, f"{counted(errors, 'check')} not met", fix))
+    if not errors:
+        return
+    fix = "correct them; `# sft-kit: ignore CODE` in the config lets one pass"
+    problem = Problem(report.name, f"{counted(errors, 'check')} not met", fix)
+    if report.wrong:
+        raise UsageError(problem)
+    raise MissingError(problem) if report.missing else GateError(problem)
 
 
 def counted(number: int, what: str) -> str:
@@ -120,18 +159,39 @@ def _spread(tokens: TokenCounts | None) -> str:
 
 
 def _values(report: CheckReport) -> dict[str, Any]:
-    job = report.job
-    return {
+    values = {
         "schema": SCHEMA_VERSION,
-        "config": job.loaded.source.name,
-        "ms_swift": job.installation.version,
-        "model": job.model.name,
+        "config": report.name,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "findings": [asdict(finding) for finding in report.findings],
         "ignored": [asdict(finding) for finding in report.ignored],
-        "mix": mix_values(job.mix()),
-        "files": [_file_values(file) for file in job.data],
+    }
+    if report.examination is None:
+        return values
+    examination = report.examination
+    return values | {
+        "ms_swift": examination.facts.installation.version,
+        "model": examination.facts.config.model,
+        "mix": mix_values(examination.sources),
+        "files": [_file_values(file) for file in examination.files],
+        "plan": _plan_values(examination.plan),
+    }
+
+
+def _plan_values(plan: RunPlan) -> dict[str, Any]:
+    memory = plan.memory
+    return {
+        "batch": asdict(plan.batch),
+        "budget_gib": plan.budget_gib,
+        "memory": None
+        if memory is None
+        else {
+            "needed_gib": round(memory.needed_gib, 2),
+            "expected_gib": round(memory.expected_gib, 2),
+            "terms_gib": {name: round(size / 2**30, 3) for name, size in memory.terms.items()},
+        },
+        "lines": list(plan.lines),
     }
 
 
@@ -144,5 +204,9 @@ def _file_values(file: DataFile) -> dict[str, Any]:
         "rows": file.read,
         "kept": file.kept,
         "languages": file.counts.languages,
-        "tokens": asdict(file.tokens) if file.tokens else None,
+        "tokens": _token_values(file.tokens) if file.tokens else None,
     }
+
+
+def _token_values(tokens: TokenCounts) -> dict[str, Any]:
+    return {name: value for name, value in asdict(tokens).items() if name != "lengths"}

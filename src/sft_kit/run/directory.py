@@ -58,6 +58,8 @@ class Manifest:
     final_loss: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)  # prepare, train, evaluate
     scores: Mapping[str, Any] = field(default_factory=dict)
+    # where memory ran out: micro_batch, accumulation, checkpointing, returncode, signal, message of each start
+    attempts: Sequence[Mapping[str, Any]] = ()
     schema: int = SCHEMA_VERSION
 
     @property
@@ -107,6 +109,10 @@ class RunDirectory:
         """Everything ms-swift printed while training."""
         return self.kit / "train.log"
 
+    def attempt(self, number: int) -> Path:
+        """ms-swift's step records of a start (from 1) that ran out of memory."""
+        return self.kit / f"attempt-{number}.jsonl"
+
     @property
     def logging_jsonl(self) -> Path:
         """ms-swift's own step records."""
@@ -140,7 +146,11 @@ class RunDirectory:
         try:
             manifest = Manifest(**{key: values[key] for key in Manifest.__dataclass_fields__ if key in values})
             manifest = replace(  # JSON knows no tuples
-                manifest, argv=tuple(manifest.argv), data=tuple(manifest.data), mix=tuple(manifest.mix)
+                manifest,
+                argv=tuple(manifest.argv),
+                data=tuple(manifest.data),
+                mix=tuple(manifest.mix),
+                attempts=tuple(manifest.attempts),
             )
             if not all(isinstance(getattr(manifest, name), str) for name in ("created", "model", "message")):
                 raise TypeError("created, model and message are texts")

@@ -1,6 +1,7 @@
-"""Looks at the machine a run would use: Python, ms-swift, torch, CUDA, optional parts, hubs, disk.
+"""Looks at the machine a run would use: Python, ms-swift, torch, CUDA, GPUs, optional parts, hubs, memory, disk.
 
-torch is asked in a child process, so that a broken torch is a line of the report and not the end of it.
+Sees what `check` sees (`environment`, `version_check`) and two things more that take seconds: torch itself, asked in a
+child process, so that a broken torch is a line of the report and not the end of it, and a hub.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from sft_kit import __version__
+from sft_kit import findings as checks
+from sft_kit.checks.environment import Environment, look, look_at_disk
+from sft_kit.checks.versions import card_findings, installed_findings
 from sft_kit.console import print_table, result
 from sft_kit.errors import MissingError, Problem
 from sft_kit.msswift.hub import hub_problem, uses_hugging_face
 from sft_kit.msswift.install import find_installation
-from sft_kit.plan.gpus import list_gpus
+from sft_kit.plan.gpus import Gpu
 from sft_kit.resources import cache_dir
 
 State = Literal["ok", "note", "missing"]
@@ -34,6 +36,7 @@ found["bf16"] = cuda and torch.cuda.is_bf16_supported()
 found["devices"] = torch.cuda.device_count() if cuda else 0
 print(json.dumps(found))
 """
+_LIBRARIES = ("transformers", "peft", "datasets", "modelscope", "accelerate", "trl")
 _OPTIONAL = {
     "flash_attn": "attn_impl: flash_attn, packing, padding_free",
     "vllm": "fast answers on a GPU",
@@ -43,6 +46,9 @@ _OPTIONAL = {
     "gradio": "swift web-ui, swift app",
 }
 _HUB_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
+_AMPERE = (8, 0)
+_LITTLE_GIB = {"disk": 20, "memory": 8}
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,12 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings; the slow ones (torch, the hub) run at the same time. About 3 s with torch, never over 60 s."""
+    seen = look()
     with ThreadPoolExecutor() as pool:
-        torch, hub = pool.submit(_torch), pool.submit(_hub)
-        findings = [_python(), Finding("sft-kit", "ok", __version__), _ms_swift(), *_libraries()]
-        findings += [*torch.result(), *_gpus(), *_optional(), hub.result(), _disk()]
-    return findings
+        torch, hub = pool.submit(_torch, seen), pool.submit(_hub)
+        findings = [_python(), Finding("sft-kit", "ok", __version__), _ms_swift(), *_libraries(seen), *_together(seen)]
+        findings += [*torch.result(), *map(_gpu, seen.gpus), *_visible(seen), *_optional(seen), hub.result()]
+    return [*findings, *_memory(seen), *_disk()]
 
 
 def show(findings: list[Finding], *, as_json: bool) -> None:
@@ -90,17 +97,26 @@ def _ms_swift() -> Finding:
     return Finding("ms-swift", "ok", f"{found.version} (generation {found.generation}: {dialect})")
 
 
-def _libraries() -> list[Finding]:
-    findings = []
-    for name in ("transformers", "peft", "datasets", "modelscope"):
-        try:
-            findings.append(Finding(name, "ok", metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            findings.append(Finding(name, "missing", "not installed", f"pip install {name}"))
-    return findings
+def _libraries(seen: Environment) -> Iterator[Finding]:
+    for name in _LIBRARIES:
+        if name in seen.versions or seen.has(name):
+            yield Finding(name, "ok", seen.versions.get(name, "there"))
+        else:
+            yield Finding(name, "missing", "not installed", f"pip install {name}")
 
 
-def _torch() -> list[Finding]:
+def _together(seen: Environment) -> Iterator[Finding]:
+    """Whether the versions go together."""
+    found = [_line(finding) for finding in installed_findings(seen)]
+    yield from found or [Finding("versions", "ok", "go together")]
+
+
+def _line(finding: checks.Finding) -> Finding:
+    state: State = "missing" if finding.severity == "error" else "note"
+    return Finding(finding.place, state, finding.message, finding.fix)
+
+
+def _torch(seen: Environment) -> list[Finding]:
     try:
         child = subprocess.run([sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
@@ -108,32 +124,49 @@ def _torch() -> list[Finding]:
     if child.returncode:
         why = (child.stderr.strip().splitlines() or ["import failed"])[-1]
         return [Finding("torch", "missing", why[:200], "pip install torch")]
-    found = json.loads(child.stdout.strip().splitlines()[-1])
+    return _judged(json.loads(child.stdout.strip().splitlines()[-1]), seen)
+
+
+def _judged(found: Mapping[str, Any], seen: Environment) -> list[Finding]:
+    """What torch says of itself, and why it does not see a card that is there."""
     torch = Finding("torch", "ok", f"{found['version']}")
+    unfit = [_line(each) for each in card_findings(seen, seen.torch, seen.visible, "error")] if seen.torch else []
     if found["cuda"]:
         bf16 = "bf16" if found["bf16"] else "no bf16: set torch_dtype: float16"
-        return [torch, Finding("cuda", "ok", f"{found['built']}, {found['devices']} device(s), {bf16}")]
-    if found["built"] and list_gpus():
+        return [torch, *unfit, Finding("cuda", "ok", f"{found['built']}, {found['devices']} device(s), {bf16}")]
+    if unfit:
+        return [torch, *unfit]
+    if found["built"] and seen.visible:
         fix = "the driver is older than this torch: update it, or install a torch for its CUDA"
         return [torch, Finding("cuda", "missing", f"torch is built for CUDA {found['built']} but sees no GPU", fix)]
     return [torch, Finding("cuda", "note", "no GPU: runs use the CPU (torch_dtype: float32, small models)")]
 
 
-def _gpus() -> list[Finding]:
-    return [
-        Finding(
-            f"gpu {gpu.index}", "ok", f"{gpu.name}, {gpu.free_mib / 1024:.1f} of {gpu.total_mib / 1024:.1f} GiB free"
-        )
-        for gpu in list_gpus()
-    ]
+def _gpu(gpu: Gpu) -> Finding:
+    facts = [f"{gpu.name}, {gpu.free_mib / 1024:.1f} of {gpu.total_mib / 1024:.1f} GiB free"]
+    if gpu.capability:
+        facts.append(f"compute capability {gpu.capability[0]}.{gpu.capability[1]}")
+    if gpu.driver:
+        facts.append(f"driver {gpu.driver}")
+    if gpu.holders:
+        facts.append("used by " + ", ".join(f"{each.name} (pid {each.pid})" for each in gpu.holders))
+    if gpu.capability and gpu.capability < _AMPERE:
+        return Finding(f"gpu {gpu.index}", "note", ", ".join(facts), "no bf16 units: set torch_dtype: float16")
+    return Finding(f"gpu {gpu.index}", "ok", ", ".join(facts))
 
 
-def _optional() -> list[Finding]:
-    findings = []
+def _visible(seen: Environment) -> Iterator[Finding]:
+    value = seen.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is not None and seen.gpus and not seen.parts_of_gpus:
+        shown = ", ".join(f"gpu {gpu.index}" for gpu in seen.visible) or "no GPU"
+        yield Finding("CUDA_VISIBLE_DEVICES", "ok" if seen.visible else "note", f"{value!r} shows {shown}")
+
+
+def _optional(seen: Environment) -> Iterator[Finding]:
     for module, purpose in _OPTIONAL.items():
-        there = find_spec(module) is not None
-        findings.append(Finding(module, "ok" if there else "note", "there" if there else f"not installed ({purpose})"))
-    return findings
+        there = seen.has(module)
+        version = seen.versions.get(module.replace("_", "-"), "there")
+        yield Finding(module, "ok" if there else "note", version if there else f"not installed ({purpose})")
 
 
 def _hub() -> Finding:
@@ -145,7 +178,15 @@ def _hub() -> Finding:
     return Finding(name, "ok", "answers")
 
 
-def _disk() -> Finding:
-    folder = next(path for path in (cache_dir(), *cache_dir().absolute().parents) if path.exists())
-    free_gib = shutil.disk_usage(folder).free / 2**30
-    return Finding("disk", "ok" if free_gib > 20 else "note", f"{free_gib:.0f} GiB free at {folder}")
+def _memory(seen: Environment) -> Iterator[Finding]:
+    if seen.memory:
+        free, total = seen.memory.available_bytes / _GIB, seen.memory.total_bytes / _GIB
+        state: State = "ok" if free > _LITTLE_GIB["memory"] else "note"
+        yield Finding("memory", state, f"{free:.0f} of {total:.0f} GiB available")
+
+
+def _disk() -> Iterator[Finding]:
+    disk = look_at_disk(cache_dir())
+    if disk:
+        free = disk.free_bytes / _GIB
+        yield Finding("disk", "ok" if free > _LITTLE_GIB["disk"] else "note", f"{free:.0f} GiB free at {disk.folder}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sft_kit.console import result, say, warn
 from sft_kit.run.directory import RunDirectory, next_run_path
+from sft_kit.run.job import Job
 from sft_kit.run.mix import mix_line
 from sft_kit.run.own_data import planned_own_data
-from sft_kit.run.prepare import Job
 
 
 def show_dry_run(job: Job) -> None:
@@ -20,6 +20,7 @@ def show_dry_run(job: Job) -> None:
         say(f"identity: {len(job.identity.rows)} rows in {languages} would be written first")
     if job.config.replay:
         say(f"replay: the base model would answer {job.config.replay} general prompts first")
-    say(mix_line(job.mix()))
+    for line in (mix_line(job.mix()), *job.plan.lines):
+        say(line)
     command = job.command(run.path, planned_own_data(job, run))
     result(command.shell())

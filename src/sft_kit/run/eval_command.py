@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sft_kit.checks.base_model import locate_model
 from sft_kit.config.load import check_source, load_config
 from sft_kit.config.schema import EvalSection, RunConfig
 from sft_kit.config.source import Source, apply_overrides
@@ -32,7 +33,6 @@ from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.report.against import Comparison, against, against_markdown
 from sft_kit.report.page import Report
-from sft_kit.run.base_model import locate_model
 from sft_kit.run.directory import Manifest, RunDirectory, run_around, write_atomic
 from sft_kit.run.evaluation import Identity, Models, Questions, evaluate, models_of, plan
 from sft_kit.run.prepare import identity_data

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_kit.checks.base_model import refuse_plugins
 from sft_kit.console import is_terminal, person_is_typing, say, warn, working
 from sft_kit.errors import GateError, MsSwiftError, Problem, UsageError
 from sft_kit.msswift.chat_template import (
@@ -37,7 +38,6 @@ from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.templates import templates
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.resources import user_path
-from sft_kit.run.base_model import refuse_plugins
 from sft_kit.run.directory import run_around
 from sft_kit.run.merged_weights import WeightReport, check_merge, check_weights
 from sft_kit.run.model_card import CardFacts, model_card

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sft_kit.config.load import LoadedConfig
+from sft_kit.config.load import LoadedConfig, line_order
 from sft_kit.errors import ConfigError, MissingError, Problem, UsageError
 
 
@@ -20,29 +20,38 @@ class Found:
     notes: list[Problem] = field(default_factory=list)  # shown
     doubts: list[Problem] = field(default_factory=list)  # shown, and a person is asked whether to go on
 
+    @classmethod
+    def of(cls, loaded: LoadedConfig) -> Found:
+        """With what is wrong with single keys of `loaded` already."""
+        return cls(loaded, list(loaded.problems))
+
     def add(self, where: list[Problem], key: str, problem: Problem, *, index: int | None = None) -> None:
         """Append `problem`, found at the dotted `key` (its list item `index`), to `where`."""
         parts: tuple[str | int, ...] = (*key.split("."), *([] if index is None else [index]))
         if problem.place in ("", key):
             place = self.loaded.source.place(parts)
-            problem = Problem(place, f"{key}: {problem.message}", problem.fix)
+            problem = Problem(place, f"{key}: {problem.message}", problem.fix, problem.code)
         where.append(problem)
 
     @contextmanager
-    def at(self, key: str) -> Iterator[None]:
-        """Collect the errors of this block under `key`."""
+    def at(self, key: str, code: str) -> Iterator[None]:
+        """Collect the errors of this block under `key`; those without a code of their own get `code`."""
         try:
             yield
         except MissingError as error:
             for problem in error.problems:
-                self.add(self.missing, key, problem)
+                self.add(self.missing, key, _coded(problem, code))
         except UsageError as error:
             for problem in error.problems:
-                self.add(self.problems, key, problem)
+                self.add(self.problems, key, _coded(problem, code))
 
     def raise_if_any(self) -> None:
         """ConfigError with everything if the config is wrong, else MissingError if something else is not there."""
         if self.problems:
-            raise ConfigError(*self.problems, *self.missing)
+            raise ConfigError(*sorted(self.problems, key=line_order), *self.missing)
         if self.missing:
             raise MissingError(*self.missing)
+
+
+def _coded(problem: Problem, code: str) -> Problem:
+    return problem if problem.code else replace(problem, code=code)

@@ -13,7 +13,7 @@ from sft_kit.console import say
 from sft_kit.data.formats import write_rows, write_text
 from sft_kit.identity.generate import meta_path, write_identity
 from sft_kit.run.directory import RunDirectory
-from sft_kit.run.prepare import Job, OwnData
+from sft_kit.run.job import Job, OwnData
 from sft_kit.run.replay import Replay, replay_rows
 
 

@@ -1,161 +1,105 @@
-"""Turns a checked config into a `Job`: everything decided and nothing started or written yet.
+"""Turns a config into a `Job`: everything that can be known before a run starts, and nothing started or written yet.
 
-Owns the checks that need more than the config alone (models, names, batch, directories) and reports all of them at
-once, each at its place in the config. Those of the data are in `training_data`.
+Owns the order of the checks and the places of what they find in the config; all of it is reported at once. The rules
+themselves are in `checks` (keys, model, machine), `training_data` and `run_plan`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from sft_kit.config.load import LoadedConfig, load_config
+from sft_kit.checks.base_model import BaseModel, locate_model, refuse_plugins
+from sft_kit.checks.environment import look
+from sft_kit.checks.facts import Facts
+from sft_kit.checks.machine import environment_findings
+from sft_kit.checks.model import model_findings
+from sft_kit.checks.rules import config_findings
+from sft_kit.config.load import read_config
 from sft_kit.config.schema import EvalSection, IdentitySection, RunConfig
 from sft_kit.errors import ConfigError, Problem, UsageError
-from sft_kit.evaluate.probes import user_probes
 from sft_kit.findings import Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
+from sft_kit.models.directory import read_directory
 from sft_kit.msswift.checkpoints import is_complete, kind_of
-from sft_kit.msswift.command import Command, processes_of, swift_command
-from sft_kit.msswift.dataset_syntax import with_home
+from sft_kit.msswift.command import processes_here, processes_of
 from sft_kit.msswift.dialect import translate_model_type
-from sft_kit.msswift.hub import is_hub_id, looks_like_path, uses_hugging_face
+from sft_kit.msswift.hub import cached_model, is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.plan.batch import BatchPlan, plan_batch
-from sft_kit.plan.gpus import gpu_environment, list_gpus
+from sft_kit.plan.gpus import Gpu, gpu_environment
 from sft_kit.plan.mix import Source
 from sft_kit.resources import user_path
-from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
 from sft_kit.run.data_check import DataFile
 from sft_kit.run.directory import check_output_dir
 from sft_kit.run.found import Found
-from sft_kit.run.mix import identity_sample, mix_of
-from sft_kit.run.training_data import check_mix, check_sources, data_findings, entries_of, lengths_for, read_data
+from sft_kit.run.job import Job
+from sft_kit.run.mix import held_out_ratio, mix_of, user_sources
+from sft_kit.run.run_plan import RunPlan, plan_run
+from sft_kit.run.token_counts import MEASURED_ROWS
+from sft_kit.run.training_data import check_mix, check_sources, data_findings, lengths_for, read_data
 
 SECRET_VARIABLES = {True: "HF_TOKEN", False: "MODELSCOPE_API_TOKEN"}  # by whether the hub is Hugging Face
+_ASKED = frozenset({"bf16-without-gpu", "does-not-fit"})  # a person is asked whether to go on
 
 
 @dataclass(frozen=True)
-class OwnData:
-    """The files that sft-kit writes for a run, before ms-swift gets the user's own. `replay_counts` tells what became
-    of the replay prompts (asked, rows, shortened, cached, skipped by reason), for the manifest."""
+class Examination:
+    """All that was found out about a run.
 
-    identity: Path | None = None
-    replay: Path | None = None
-    replay_rows: int = 0
-    replay_counts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.identity, self.replay) if path)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run, fully decided. `notes` and `doubts` are warnings; doubts are worth a question.
-
-    `findings` are those of the data, `ignored` the ones that the config says to ignore.
+    `found` holds what is wrong with single keys, and what is missing beside them; the findings are those of `rules`
+    (keys, model, memory: an error is the config's), of the `machine` (an error is something missing) and of the
+    `data`, without the `ignored` ones. `job` is None where something keeps the run from being decided at all.
     """
 
-    loaded: LoadedConfig
-    installation: Installation
-    model: BaseModel
-    identity: IdentityData | None
-    batch: BatchPlan
-    processes: int
-    env: Mapping[str, str]
-    data: tuple[DataFile, ...]
-    findings: tuple[Finding, ...]
+    found: Found
+    facts: Facts
+    rules: tuple[Finding, ...]
+    machine: tuple[Finding, ...]
+    data: tuple[Finding, ...]
     ignored: tuple[Finding, ...]
-    notes: tuple[Problem, ...]
-    doubts: tuple[Problem, ...]
-
-    @property
-    def config(self) -> RunConfig:
-        return self.loaded.config
-
-    @property
-    def output_dir(self) -> Path:
-        return user_path(self.config.output_dir)
-
-    @property
-    def versioned(self) -> bool:
-        return self.config.add_version is not False
-
-    @property
-    def full(self) -> bool:
-        """Whether all weights are trained, so that a checkpoint is a model and not an adapter."""
-        return self.config.tuner_type == "full"
-
-    def mix(self, replay_rows: int | None = None) -> list[Source]:
-        """What one epoch trains on; `replay_rows` are those that were written, before that all that were asked for."""
-        return mix_of(self.config, self.data, replay_rows)
-
-    def command(self, run: Path, own: OwnData) -> Command:
-        """The `swift sft` that trains this job into `run`, with `own` (identity, replay) before the user's data."""
-        config = self.config
-        values: dict[str, Any] = dict(config.swift_values())
-        values.pop("hub_token", None)  # by environment: the argv is printed and saved
-        values["model"] = self.model.source
-        values |= {"model_type": self.model.model_type, "template": self.model.template}
-        values["dataset"] = [*self._own_entries(own), *map(with_home, config.dataset or [])] or None
-        values["val_dataset"] = [*map(with_home, config.val_dataset or [])] or None
-        values["output_dir"] = str(run)
-        values["add_version"] = False
-        if self.model.local and config.check_model is None:
-            values["check_model"] = False  # see MS_SWIFT notes: 22 s of hub look-ups, and a pickle is read
-        values["per_device_train_batch_size"] = self.batch.micro_batch
-        values["gradient_accumulation_steps"] = self.batch.accumulation
-        return swift_command(self.installation, "sft", values, processes=self.processes, env=self.env)
-
-    def _own_entries(self, own: OwnData) -> Iterator[str]:
-        """`identity.jsonl#N` where ms-swift has to repeat its rows to reach the share asked for."""
-        if own.identity and self.identity:
-            sample = identity_sample(self.config, self.data, own.replay_rows)
-            yield str(own.identity) + (f"#{sample}" if sample else "")
-        if own.replay:
-            yield str(own.replay)
-
-    def local_data(self) -> list[Path]:
-        """The user's own data files, without `#N`; folders and hub ids are not files."""
-        paths = [user_path(entry.name) for *_, entry in entries_of(self.config)]
-        return [path for path in paths if path.is_file()]
-
-    def model_values(self) -> dict[str, Any]:
-        """What `swift infer` needs to load the base model as this run does (4.x names)."""
-        config = self.config
-        kept = ("model_revision", "use_hf", "torch_dtype", "attn_impl", "quant_method", "quant_bits", "system",
-                "max_length")  # fmt: skip
-        given = config.swift_values()
-        base = {"model": self.model.source, "model_type": self.model.model_type, "template": self.model.template}
-        return base | {key: given[key] for key in kept if key in given}
+    files: tuple[DataFile, ...]
+    sources: tuple[Source, ...]
+    plan: RunPlan
+    job: Job | None
 
 
-def prepare(
-    path: Path,
-    overrides: Sequence[str] = (),
-    *,
-    ask_hub: bool = True,
-    evaluate: bool = True,
-    measure: int = 0,
-    refuse_data: bool = True,
-) -> Job:
-    """Load and check everything about a run that can be known before it starts; nothing is written or downloaded.
+def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Job:
+    """The job that `train` starts; nothing is written or downloaded.
 
     `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run); `evaluate` says
-    whether the run will be asked before and after; of each data file the tokens of `measure` rows are counted;
-    `refuse_data` False leaves the findings about data to the caller. Raises ConfigError with all problems, or
-    MissingError when only something outside the config is missing.
+    whether the run will be asked before and after. Raises ConfigError with all problems, or MissingError when only
+    something outside the config is missing.
+    """
+    examination = examine(path, overrides, ask_hub=ask_hub, evaluate=evaluate)
+    found = examination.found
+    lost = {code for file in examination.files for code in file.lost}
+    for finding in (*examination.rules, *examination.machine, *examination.data):
+        if finding.severity == "error":
+            where = found.missing if finding in examination.machine else found.problems
+        else:
+            where = found.doubts if finding.code in lost | _ASKED else found.notes
+        if finding.severity != "note":
+            where.append(finding.problem())
+    found.raise_if_any()
+    if examination.job is None:  # not reached: what keeps a job from being decided has been raised
+        raise ConfigError("the run cannot be decided")
+    return replace(examination.job, notes=tuple(found.notes), doubts=tuple(found.doubts))
+
+
+def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Examination:
+    """Look at everything about a run that can be known before it starts.
+
+    Raises ConfigError for a file that is no config, MissingError without ms-swift; all else is in the result.
     """
     installation = find_installation()
-    loaded = load_config(path, overrides, SwiftKeys(installation))
-    config, found = loaded.config, Found(loaded)
+    loaded = read_config(path, overrides, SwiftKeys(installation))
+    config, found = loaded.config, Found.of(loaded)
     environ = {**os.environ, **config.launch.env}
     hugging_face = uses_hugging_face(config.use_hf, environ)
     processes = processes_of(environ, config.launch.gpus)
@@ -165,38 +109,128 @@ def prepare(
     _note_what_has_no_effect(found)
     identity = _identity(found)
     batch = _batch(found, processes)
-    lengths = lengths_for(installation, config, model, environ, hugging_face=hugging_face)
-    data = read_data(found, installation, identity, lengths, measure)
+    folder = _folder(model, environ, hugging_face=hugging_face)
+    lengths = lengths_for(installation, config, model, folder)
+    files = read_data(found, installation, identity, lengths, MEASURED_ROWS)
     rows_a_step = (batch.micro_batch or 1) * (batch.accumulation or 1) * processes
-    sources = mix_of(config, data)
+    sources = mix_of(config, files)
     check_mix(found, sources, (identity is not None) + bool(config.replay))
-    findings, ignored = data_findings(found, data, sources, rows_a_step, refuse=refuse_data)
-    with found.at("output_dir"):
+    data, ignored = data_findings(found, files, sources, rows_a_step)
+    _check_output(found)
+    if identity is not None and evaluate and config.save_strategy == "no":
+        fix = "save by steps or epoch, or train with --no-eval"
+        problem = Problem("", "no leaves nothing to evaluate", fix, "save-no-with-eval")
+        found.add(found.problems, "save_strategy", problem)
+    if config.identity is None and config.eval != EvalSection() and "identity" not in loaded.wrong:
+        problem = Problem("", "scores an identity, but there is none", "add identity: or remove it", "bad-section")
+        found.add(found.problems, "eval", problem)
+    _check_questions(found)
+    facts = Facts(
+        config,
+        installation,
+        look(environ, output_dir=user_path(config.output_dir)),
+        model,
+        read_directory(folder) if folder else None,
+        batch,
+        processes,
+        hugging_face,
+        _trained_rows(sources),
+        _validation_rows(config, files),
+        tuple(length for file in files if file.key != "val_dataset" and file.tokens for length in file.tokens.lengths),
+    )
+    plan = plan_run(facts)
+    rules = _placed(found, (*config_findings(facts), *model_findings(facts), *plan.findings))
+    machine = _placed(found, environment_findings(facts))
+    env = _environment(found, environ, facts.environment.gpus, hugging_face=hugging_face)
+    skip = loaded.source.ignored
+    job = None
+    if model is not None and not found.problems:
+        job = Job(loaded, installation, model, identity, plan, processes, {**plan.env, **env}, tuple(files))
+    return Examination(
+        found,
+        facts,
+        tuple(finding for finding in rules if finding.code not in skip),
+        tuple(finding for finding in machine if finding.code not in skip),
+        data,
+        (*ignored, *(finding for finding in (*rules, *machine) if finding.code in skip)),
+        tuple(files),
+        tuple(sources),
+        plan,
+        job,
+    )
+
+
+def _folder(model: BaseModel | None, environ: Mapping[str, str], *, hugging_face: bool) -> Path | None:
+    """Where the model's files lie on this machine; None where they do not."""
+    if model is None:
+        return None
+    folder = (
+        Path(model.source) if model.local else cached_model(model.source, hugging_face=hugging_face, environ=environ)
+    )
+    return folder if folder and folder.is_dir() else None
+
+
+def _trained_rows(sources: Sequence[Source]) -> int | None:
+    counts = [source.trained for source in sources]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _validation_rows(config: RunConfig, files: Sequence[DataFile]) -> int | None:
+    """Rows to validate on: those of `val_dataset`, else those that ms-swift holds out of each source."""
+    if config.val_dataset:
+        own = [file for file in files if file.key == "val_dataset"]
+        return sum(file.kept for file in own) if len({file.index for file in own}) == len(config.val_dataset) else None
+    ratio = held_out_ratio(config)
+    if not ratio:
+        return 0
+    counts = [source.trained for source in user_sources(config, files)]
+    return None if None in counts else sum(max(int(count * ratio), 1) for count in counts if count)
+
+
+def _placed(found: Found, findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of dotted config keys at their places; those about a key that is wrong anyway are left out."""
+    placed = []
+    for finding in findings:
+        key = finding.place
+        top = key.split(".")[0]
+        if top in found.loaded.wrong:
+            continue
+        if top in RunConfig.model_fields or top in (found.loaded.config.model_extra or {}):
+            place = found.loaded.source.place(_location(key))
+            finding = replace(finding, place=place, message=f"{key}: {finding.message}")
+        elif not key:
+            finding = replace(finding, place=found.loaded.source.name)
+        placed.append(finding)
+    return list(dict.fromkeys(placed))
+
+
+def _location(key: str) -> tuple[str | int, ...]:
+    """`dataset.0` as the config's source knows it: a number is the index in a list."""
+    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
+
+
+def _check_output(found: Found) -> None:
+    config = found.loaded.config
+    with found.at("output_dir", "output-dir"):
         if not config.output_dir.strip():
             raise UsageError(Problem("", "is empty", "give a directory, such as output"))
         check_output_dir(user_path(config.output_dir), versioned=config.add_version is not False)
-    if identity is not None and evaluate and config.save_strategy == "no":
-        fix = "save by steps or epoch, or train with --no-eval"
-        found.add(found.problems, "save_strategy", Problem("", "no leaves nothing to evaluate", fix))
-    if config.identity is None and config.eval != EvalSection():
-        problem = Problem("", "scores an identity, but there is none", "add identity: or remove it")
-        found.add(found.problems, "eval", problem)
-    _check_questions(found)
+
+
+def _environment(
+    found: Found, environ: Mapping[str, str], gpus: Sequence[Gpu], *, hugging_face: bool
+) -> Mapping[str, str]:
+    """What is added to ms-swift's environment."""
+    config = found.loaded.config
     env = dict(config.launch.env)
     if config.hub_token:
         env[SECRET_VARIABLES[hugging_face]] = config.hub_token
     if config.use_hf:
         env["USE_HF"] = "1"  # the evaluation loads the base by its id, and an adapter's args.json does not say where
-    gpus = 0 if config.use_cpu or not config.launch.gpus else processes
-    with found.at("launch.gpus"):
-        env = {**gpu_environment(gpus, environ), **env}
-    found.raise_if_any()
-    if model is None:  # not reached: without a model there is a finding
-        raise ConfigError("model: missing")
-    return Job(
-        loaded, installation, model, identity, batch, processes, env, tuple(data),
-        findings, ignored, tuple(found.notes), tuple(found.doubts),
-    )  # fmt: skip
+    wanted = 0 if config.use_cpu or not config.launch.gpus else processes_here(environ, config.launch.gpus)
+    with found.at("launch.gpus", "too-few-gpus"):
+        env = {**gpu_environment(wanted, environ, gpus), **env}
+    return env
 
 
 def _model(
@@ -204,10 +238,11 @@ def _model(
 ) -> BaseModel | None:
     config = found.loaded.config
     if not config.model:
-        problem = Problem("", "missing", "add `model: Qwen/Qwen2.5-7B-Instruct` or another")
-        found.add(found.problems, "model", problem)
+        if "model" not in found.loaded.wrong:
+            fix = "add `model: Qwen/Qwen2.5-7B-Instruct` or another"
+            found.add(found.problems, "model", Problem("", "missing", fix, "missing-model"))
         return None
-    with found.at("model"):
+    with found.at("model", "bad-model"):
         model = locate_model(config.model, hugging_face=hugging_face, ask_hub=ask_hub, environ=environ)
         given = translate_model_type(
             config.model_type, config.template, installation.generation, architecture=model.architecture
@@ -226,32 +261,35 @@ def _check_checkpoints(found: Found) -> None:
     for index, name in enumerate(config.adapters or []):
         folder = user_path(name)
         if folder.is_dir() and kind_of(folder) == "adapter":
-            with found.at("adapters"):
+            with found.at("adapters", "plugins"):
                 refuse_plugins(folder)
         elif folder.exists() or looks_like_path(name) or not is_hub_id(name):
-            problem = Problem("", f"{name}: no adapter there (no adapter_config.json)", "give a checkpoint-N folder")
+            message = f"{name}: no adapter there (no adapter_config.json)"
+            problem = Problem("", message, "give a checkpoint-N folder", "no-adapter")
             found.add(found.problems, "adapters", problem, index=index)
     resumed = config.resume_from_checkpoint
     if resumed and not is_complete(user_path(resumed)):
-        problem = Problem("", f"{resumed}: no complete checkpoint there", "give a checkpoint-N folder of a run")
+        message, fix = f"{resumed}: no complete checkpoint there", "give a checkpoint-N folder of a run"
+        problem = Problem("", message, fix, "no-checkpoint")
         found.add(found.problems, "resume_from_checkpoint", problem)
     if (
         isinstance(config.deepspeed, str)
         and config.deepspeed.endswith(".json")
         and not user_path(config.deepspeed).is_file()
     ):
-        found.add(
-            found.problems, "deepspeed", Problem("", f"{config.deepspeed}: no such file", "zero2 and zero3 need none")
-        )
+        problem = Problem("", f"{config.deepspeed}: no such file", "zero2 and zero3 need none", "no-such-path")
+        found.add(found.problems, "deepspeed", problem)
 
 
 def _check_questions(found: Found) -> None:
     """The user's own questions are read now, and not after hours of training."""
     file = found.loaded.config.eval.file
     if file and not user_path(file).is_file():
-        found.add(found.problems, "eval.file", Problem("", f"{file}: no such file"))
+        found.add(found.problems, "eval.file", Problem("", f"{file}: no such file", code="no-such-path"))
     elif file:
-        with found.at("eval.file"):
+        from sft_kit.evaluate.probes import user_probes  # the patterns of evaluation take 0.05 s to import
+
+        with found.at("eval.file", "bad-section"):
             user_probes(user_path(file))
 
 
@@ -261,10 +299,7 @@ def _note_what_has_no_effect(found: Found) -> None:
     for key in ("model_name", "model_author"):
         if getattr(config, key) and not fills:
             message = "only fills placeholders of swift/self-cognition, which is not in dataset"
-            found.add(found.doubts, key, Problem("", message, "name the model under identity:"))
-    if config.torch_dtype in ("bfloat16", "float16") and not list_gpus():
-        message = f"{config.torch_dtype}, but no NVIDIA GPU is found here; ms-swift refuses that on a CPU"
-        found.add(found.notes, "torch_dtype", Problem("", message, "on a CPU set torch_dtype: float32"))
+            found.add(found.doubts, key, Problem("", message, "name the model under identity:", "no-effect"))
 
 
 def _batch(found: Found, processes: int) -> BatchPlan:
@@ -278,7 +313,9 @@ def _batch(found: Found, processes: int) -> BatchPlan:
     if isinstance(batch, BatchPlan):
         return batch
     for problem in batch:
-        found.add(found.problems, problem.place, Problem("", problem.message, problem.fix))
+        place = problem.place
+        problem = Problem("", problem.message, problem.fix, "batch-does-not-divide")
+        found.add(found.problems, place, problem)
     return BatchPlan(None, None)
 
 
@@ -304,12 +341,14 @@ def _identity(found: Found) -> IdentityData | None:
         if (key, finding.message) in said:  # one text for every language is one problem
             continue
         said.add((key, finding.message))
-        refused = refused or finding.severity == "error"
-        where = found.problems if finding.severity == "error" else found.doubts
-        found.add(where, f"identity.{finding.key}", Problem("", finding.message, finding.fix))
+        wrong = finding.severity == "error"
+        refused = refused or wrong
+        code = "bad-names" if wrong else "doubtful-names"
+        problem = Problem("", finding.message, finding.fix, code)
+        found.add(found.problems if wrong else found.doubts, f"identity.{finding.key}", problem)
     if refused:
         return None
-    with found.at("identity"):
+    with found.at("identity", "bad-section"):
         data = identity_data(section)
         for note in data.notes:
             found.add(found.notes, "identity", Problem("", note))

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
+from sft_kit.checks.base_model import BaseModel, locate_model, refuse_plugins
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import RunConfig
 from sft_kit.console import Mark, print_marked, print_table, result, result_json, say, warn, working
@@ -32,7 +33,6 @@ from sft_kit.msswift.hub import uses_hugging_face
 from sft_kit.msswift.install import Generation, Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
 from sft_kit.resources import user_path
-from sft_kit.run.base_model import BaseModel, locate_model, refuse_plugins
 from sft_kit.run.found import Found
 from sft_kit.run.prepare import SECRET_VARIABLES, identity_data
 from sft_kit.run.process import start
@@ -98,7 +98,7 @@ def preview(path: Path, overrides: Sequence[str], models: Sequence[str], rows: i
     found = Found(loaded)
     check_sources(found, environ, hugging_face=hugging_face, ask_hub=False)
     columns: dict[str, str] = {}
-    with found.at("columns"):
+    with found.at("columns", "wrong-value"):
         columns = renamed_columns(config)
     found.raise_if_any()
     samples = _samples(config, rows, installation.generation, columns)

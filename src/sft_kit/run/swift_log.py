@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sft_kit.errors import MsSwiftError, Problem
-from sft_kit.msswift.failure import last_error
+from sft_kit.msswift.failure import ending, last_error
 from sft_kit.run.process import Exit
 
 
@@ -27,9 +29,49 @@ def temporary_log(verb: str) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def swift_failed(exit_: Exit, log: Path) -> MsSwiftError:
+@dataclass(frozen=True)
+class Shortage:
+    """ms-swift ran out of memory: what says so, and whether training had begun (before, no batch is at fault)."""
+
+    message: str
+    training: bool
+
+
+def shortage_of(exit_: Exit, log: Path, *, since: int = 0, kills_before: int | None = None) -> Shortage | None:
+    """Whether ms-swift ended because there was no memory left, told by `log` from byte `since` on, or by the kernel.
+
+    `kills_before` is what `oom_kills()` said before the start: a process that was killed while that number rose was
+    killed for its memory; where the kernel does not tell (None), it probably was.
+    """
+    if exit_.ok:
+        return None
+    end = ending(log, since)
+    if end.no_memory:
+        return Shortage(end.no_memory, end.training)
+    if exit_.signal != signal.SIGKILL and not end.killed:
+        return None
+    kills_after = oom_kills()
+    if kills_before is None or kills_after is None:
+        return Shortage("killed by the system, probably because memory was full", end.training)
+    return Shortage("killed by the kernel: memory was full", end.training) if kills_after > kills_before else None
+
+
+def oom_kills() -> int | None:
+    """Processes that this machine's kernel has killed for want of memory since its start (`oom_kill` of /proc/vmstat,
+    those of containers included); None where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def swift_failed(exit_: Exit, log: Path, shortage: Shortage | None = None) -> MsSwiftError:
     """The error for an ms-swift that did not end well: its cause quoted from `log`, a signal as its negative."""
-    cause = last_error(log) or "it printed no error"
+    cause = last_error(log) or (shortage.message if shortage else "it printed no error")
     code = exit_.returncode if exit_.signal is None else -exit_.signal
-    problem = Problem("", f"ms-swift {exit_.describe()}: {cause}", f"its whole output: {log}")
+    fix = f"its whole output: {log}"
+    if shortage:
+        fix = f"set a shorter max_length, quant_method: bnb with quant_bits: 4, or a smaller model; {fix}"
+    problem = Problem("", f"ms-swift {exit_.describe()}: {cause}", fix)
     return MsSwiftError(problem, returncode=code or 0)

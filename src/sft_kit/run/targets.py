@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_kit.checks.base_model import locate_model, refuse_plugins
 from sft_kit.errors import MissingError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints, kind_of, read_json
 from sft_kit.msswift.hub import hub_problem, is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.resources import user_path
-from sft_kit.run.base_model import locate_model, refuse_plugins
 from sft_kit.run.directory import RUN_NAME, find_run
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sft_kit.findings import Finding
 from sft_kit.msswift.datasets import Conversation
 from sft_kit.msswift.lengths import Lengths
 
+MEASURED_ROWS = 2_000
+"""Rows of a file whose tokens are counted for its histogram and for the plan; a longer file is judged by its first."""
 LINES_SHOWN = 10
 _TEMPLATE_BYTES = 256  # more than any template puts around a turn: no row with fewer bytes to spare is over the limit
 _BATCH = 512
@@ -32,6 +34,8 @@ class TokenCounts:
     histogram: Mapping[int, int]
     over: int
     exact: bool
+    lengths: tuple[int, ...] = field(repr=False, default=())
+    """Each counted row's tokens, in ascending order."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Meter:
             histogram(ordered),
             self.over,
             self._measure.lengths.exact,
+            tuple(ordered),
         )
 
     def findings(self, place: str) -> list[Finding]:

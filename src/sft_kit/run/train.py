@@ -7,10 +7,12 @@ asks models, `evaluate` scores, `reporting` writes.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,18 +25,19 @@ from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints
 from sft_kit.msswift.command import Command
 from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
+from sft_kit.plan.batch import BatchPlan
 from sft_kit.report.page import Report
 from sft_kit.report.plot import loss_svg
 from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
 from sft_kit.run.evaluation import Identity, evaluate, models_of, plan
+from sft_kit.run.job import Job, OwnData
 from sft_kit.run.mix import mix_line, mix_values
 from sft_kit.run.own_data import write_own_data
-from sft_kit.run.prepare import Job
 from sft_kit.run.process import Exit, start, supervise
 from sft_kit.run.reporting import run_report, write_report
 from sft_kit.run.saved_config import portable
 from sft_kit.run.signals import signals_as_interrupts
-from sft_kit.run.swift_log import swift_failed
+from sft_kit.run.swift_log import Shortage, oom_kills, shortage_of, swift_failed
 from sft_kit.run.system_prompts import prompts_of
 from sft_kit.secrets import hide_in_argv, hide_in_env
 
@@ -132,19 +135,66 @@ def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
     write_atomic(run.config_path, resolved_yaml(portable(job.config)))
     with recorder.timed("prepare"):
         own = write_own_data(job, run)
-    command = job.command(run.path, own)
     mix = job.mix(own.replay_rows)
-    say(mix_line(mix))
+    for line in (mix_line(mix), *job.plan.lines):
+        say(line)
     recorder.update(mix=mix_values(mix), replay=own.replay_counts)
-    recorder.update(argv=hide_in_argv(command.argv), env=hide_in_env(command.env))
     with recorder.timed("train"):
-        exit_ = _run_swift(job, run, recorder, command, own.files)
+        exit_, shortage = _run_attempts(job, run, recorder, own)
     steps = read_steps(run.logging_jsonl)
     recorder.update(**_results(run, steps), returncode=exit_.returncode, signal=exit_.signal, pid=None)
     if not exit_.ok:
-        raise swift_failed(exit_, run.log)
+        raise swift_failed(exit_, run.log, shortage)
     write_atomic(run.kit / "loss.svg", loss_svg(steps, title=run.name))
     recorder.update(status="succeeded", ended=now_iso())
+
+
+def _run_attempts(job: Job, run: RunDirectory, recorder: Recorder, own: OwnData) -> tuple[Exit, Shortage | None]:
+    """Run ms-swift; where memory runs out in training, run it once more from the beginning with the next smaller plan
+    (the same rows in the same order, the same effective batch and seed), unless the config says stop."""
+    batch = job.plan.batch
+    there = set(os.listdir(run.path))
+    exit_, shortage = _attempt(job, run, recorder, own, batch)
+    may = shortage and shortage.training and job.config.launch.on_out_of_memory == "smaller"
+    if shortage is None or not may or not job.plan.smaller:
+        return exit_, shortage
+    next_batch = job.plan.smaller[0]
+    first = _attempt_values(batch, exit_, shortage)
+    message = f"memory ran out with {batch.describe()}; starting over with {next_batch.describe()}"
+    _put_aside(run, there, message)
+    fix = "the effective batch stays; launch.on_out_of_memory: stop turns this off"
+    warn(Problem("", f"{message} ({shortage.message[:200]})", fix))
+    recorder.update(attempts=(first,), pid=None)
+    exit_, shortage = _attempt(job, run, recorder, own, next_batch)
+    recorder.update(attempts=(first, _attempt_values(next_batch, exit_, shortage)))
+    return exit_, shortage
+
+
+def _attempt(
+    job: Job, run: RunDirectory, recorder: Recorder, own: OwnData, batch: BatchPlan
+) -> tuple[Exit, Shortage | None]:
+    command = job.command(run.path, own, batch)
+    recorder.update(argv=hide_in_argv(command.argv), env=hide_in_env(command.env))
+    since, kills = run.log.stat().st_size if run.log.exists() else 0, oom_kills()
+    exit_ = _run_swift(job, run, recorder, command, own.files)
+    return exit_, shortage_of(exit_, run.log, since=since, kills_before=kills)
+
+
+def _attempt_values(batch: BatchPlan, exit_: Exit, shortage: Shortage | None) -> dict[str, Any]:
+    message = shortage.message if shortage else ""
+    return {**asdict(batch), "returncode": exit_.returncode, "signal": exit_.signal, "message": message}
+
+
+def _put_aside(run: RunDirectory, there: Collection[str], message: str) -> None:
+    """Leave nothing of a start that failed among the results: its step records are kept under another name, its
+    checkpoints and TensorBoard files go. What was `there` before is not touched."""
+    if run.logging_jsonl.exists() and run.logging_jsonl.name not in there:
+        run.logging_jsonl.replace(run.attempt(1))
+    made = [path for path in run.path.iterdir() if path.name not in there]
+    for folder in (path for path in made if path.name in ("runs", "images") or path.name.startswith("checkpoint-")):
+        shutil.rmtree(folder)
+    with run.log.open("a", encoding="utf-8") as log:
+        log.write(f"\n{'=' * 20} sft-kit: {message} {'=' * 20}\n\n")
 
 
 def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command, own_data: Sequence[Path]) -> Exit:
@@ -165,7 +215,7 @@ def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command
 
     say(f"run {run.name}: {run.path}")
     with start(command.argv, log=run.log, env=command.environment()) as process:
-        recorder.update(status="running", started=now_iso(), pid=process.pid)
+        recorder.update(status="running", started=recorder.manifest.started or now_iso(), pid=process.pid)
         recorder.update(
             versions=_versions(), data=_data_digests([*own_data, *job.local_data()])
         )  # while ms-swift is importing

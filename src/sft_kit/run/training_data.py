@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sft_kit.checks.base_model import BaseModel
 from sft_kit.config.schema import RunConfig
 from sft_kit.config.source import Source as ConfigSource
 from sft_kit.data.text import fold
@@ -22,7 +23,6 @@ from sft_kit.findings import CODES, Finding
 from sft_kit.identity.generate import IdentityData
 from sft_kit.msswift.dataset_syntax import DatasetEntry, parse_entry
 from sft_kit.msswift.hub import (
-    cached_model,
     hub_problem,
     is_hub_id,
     is_offline,
@@ -33,7 +33,6 @@ from sft_kit.msswift.install import Installation
 from sft_kit.msswift.lengths import Lengths, lengths_of
 from sft_kit.plan.mix import Source
 from sft_kit.resources import user_path
-from sft_kit.run.base_model import BaseModel
 from sft_kit.run.data_check import DataFile, Judge, check_entry, check_identity
 from sft_kit.run.found import Found
 from sft_kit.run.mix import mix_findings
@@ -53,8 +52,10 @@ def check_sources(found: Found, environ: Mapping[str, str], *, hugging_face: boo
     """Whether there is data at all, and each entry is a file, a folder, or an id that a hub can have."""
     config = found.loaded.config
     extra = config.model_extra or {}
-    if not config.dataset and config.identity is None and not extra.get("cached_dataset"):
-        problem = Problem("", "nothing to train on: no identity and no dataset", "add identity: or dataset:")
+    nothing = not config.dataset and config.identity is None and not extra.get("cached_dataset")
+    if nothing and not {"dataset", "identity"} & found.loaded.wrong:
+        message = "nothing to train on: no identity and no dataset"
+        problem = Problem("", message, "add identity: or dataset:", "nothing-to-train-on")
         found.add(found.problems, "dataset", problem)
     own_names = any(extra.get(key) for key in _OWN_NAMES)
     asked: set[bool] = set()  # one answer tells whether a hub can be reached; ms-swift finds the other ids
@@ -62,7 +63,7 @@ def check_sources(found: Found, environ: Mapping[str, str], *, hugging_face: boo
         name, hub = entry.name, hugging_face if entry.hugging_face is None else entry.hugging_face
         if entry.wrong_sample is not None:
             message = f"{written}: {entry.wrong_sample or 'nothing'} behind # is no number of rows"
-            problem = Problem("", message, f"write {name}#500, or {name} for all rows")
+            problem = Problem("", message, f"write {name}#500, or {name} for all rows", "bad-sample")
             found.add(found.problems, key, problem, index=index)
             continue
         if name and user_path(name).exists():
@@ -72,7 +73,7 @@ def check_sources(found: Found, environ: Mapping[str, str], *, hugging_face: boo
             continue
         if is_path or not is_hub_id(name, hugging_face=hub):
             fix = f"paths are relative to the current directory, {Path.cwd().name}/"
-            problem = Problem("", f"{name or repr(written)}: no such file or folder", fix)
+            problem = Problem("", f"{name or repr(written)}: no such file or folder", fix, "no-such-path")
             found.add(found.problems, key, problem, index=index)
         elif ask_hub and hub not in asked and not is_offline(environ, hugging_face=hub):
             asked.add(hub)
@@ -84,19 +85,14 @@ def lengths_for(
     installation: Installation,
     config: RunConfig,
     model: BaseModel | None,
-    environ: Mapping[str, str],
-    *,
-    hugging_face: bool,
+    folder: Path | None,
 ) -> Lengths:
-    """The token counter of this run; an estimate where the tokenizer is not on this disk."""
+    """The token counter of this run; an estimate where the tokenizer is not on this disk (`folder` None)."""
     values = dict(config.swift_values())
     if model is None:
         return lengths_of(installation, config.model or "", None, values)
-    folder = (
-        Path(model.source) if model.local else cached_model(model.source, hugging_face=hugging_face, environ=environ)
-    )
     values |= {"model_type": model.model_type, "template": model.template}
-    return lengths_of(installation, model.source, folder if folder and folder.is_dir() else None, values)
+    return lengths_of(installation, model.source, folder, values)
 
 
 def renamed_columns(config: RunConfig) -> dict[str, str]:
@@ -121,7 +117,7 @@ def read_data(
     config = found.loaded.config
     names = [*identity.spec.name.values(), *identity.spec.author.values()] if identity else []
     columns: dict[str, str] = {}
-    with found.at("columns"):
+    with found.at("columns", "wrong-value"):
         columns = renamed_columns(config)
     strategy = config.truncation_strategy or "delete"
     judge = Judge(
@@ -146,11 +142,9 @@ def read_data(
 
 
 def data_findings(
-    found: Found, files: Sequence[DataFile], sources: Sequence[Source], rows_a_step: int, *, refuse: bool
+    found: Found, files: Sequence[DataFile], sources: Sequence[Source], rows_a_step: int
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """(findings, ignored ones) about the data and its mix. What leaves nothing of a file to train on cannot be ignored.
-    With `refuse` an error stops the run as any problem of the
-    config does, lost rows are a doubt, and other warnings are shown."""
+    """(findings, ignored ones) about data and mix; what leaves nothing of a file to train on is never ignored."""
     config, source = found.loaded.config, found.loaded.source
     of_mix = [
         replace(finding, place=source.place(finding.place)) for finding in mix_findings(config, sources, rows_a_step)
@@ -159,18 +153,9 @@ def data_findings(
     of_files = (finding for file in files for finding in file.findings if finding.code not in few)
     every = list(dict.fromkeys([*of_files, *of_mix]))  # a file may serve for training and for validation
     every += _unknown_checks(source)
-    lost = {code for file in files for code in file.lost}
     fatal = {finding for file in files if not file.kept for finding in file.findings if finding.severity == "error"}
     ignored = tuple(finding for finding in every if finding.code in source.ignored and finding not in fatal)
-    findings = tuple(finding for finding in every if finding not in ignored)
-    if refuse:
-        for finding in findings:
-            where = found.problems if finding.severity == "error" else found.notes
-            if finding.severity == "warning" and finding.code in lost:
-                where = found.doubts
-            if finding.severity != "note":
-                where.append(finding.problem())
-    return findings, ignored
+    return tuple(finding for finding in every if finding not in ignored), ignored
 
 
 def _unknown_checks(source: ConfigSource) -> Iterator[Finding]:
@@ -190,18 +175,29 @@ def check_mix(found: Found, sources: Sequence[Source], written: int) -> None:
     if isinstance(weights, list) and len(weights) != (files := written + len(config.dataset or [])) and files > 1:
         own = f", {written} of them written by sft-kit and first in order" if written else ""
         message = f"has {len(weights)} numbers for {files} data sets{own}"
-        found.add(found.problems, "interleave_prob", Problem("", message, f"give {files} that add up to 1"))
+        found.add(
+            found.problems, "interleave_prob", Problem("", message, f"give {files} that add up to 1", "mix-conflict")
+        )
     if not config.identity or not config.identity.share:
         return
     if weights:
-        problem = Problem("", "and interleave_prob both say how much identity there is", "leave one of them out")
+        problem = Problem(
+            "", "and interleave_prob both say how much identity there is", "leave one of them out", "mix-conflict"
+        )
         found.add(found.problems, "identity.share", problem)
     elif config.streaming:
         fix = "leave streaming out, or write more identity.rows instead"
-        found.add(found.problems, "identity.share", Problem("", "with streaming ms-swift repeats no rows", fix))
+        found.add(
+            found.problems,
+            "identity.share",
+            Problem("", "with streaming ms-swift repeats no rows", fix, "mix-conflict"),
+        )
     elif sources[0].trained is None:
         unknown = [each.name for each in sources[1:] if each.trained is None]
         problem = Problem(
-            "", f"needs to know how many rows there are of {', '.join(unknown)}", f"write {unknown[0]}#500"
+            "",
+            f"needs to know how many rows there are of {', '.join(unknown)}",
+            f"write {unknown[0]}#500",
+            "mix-conflict",
         )
         found.add(found.problems, "identity.share", problem)

@@ -64,7 +64,8 @@ def refuse_plugins(checkpoint: Path) -> None:
     named = plugins(checkpoint)
     if named:
         message = f"its args.json makes ms-swift run {', '.join(named)}"
-        raise UsageError(Problem(str(checkpoint), message, "read those files, then remove the key from args.json"))
+        fix = "read those files, then remove the key from args.json"
+        raise UsageError(Problem(str(checkpoint), message, fix, "plugins"))
 
 
 def _check_directory(folder: Path) -> None:
@@ -76,7 +77,12 @@ def _check_directory(folder: Path) -> None:
         fix = "give the folder with config.json"
         raise UsageError(Problem("", f"{folder} is not a model directory (no config.json)", fix))
     lost = missing_weights(folder)
+    if lost and any(folder.glob("*.gguf")):
+        message = f"{folder} holds GGUF files only, which ms-swift does not train"
+        fix = "give the original model in safetensors; GGUF is made from a trained one"
+        raise UsageError(Problem("", message, fix, "gguf-only"))
     if lost:
+        code = "no-weights" if lost == ["*.safetensors"] else "missing-shard"
         fix = "download or export the model again"
-        raise UsageError(Problem("", f"{folder} lacks weights: {', '.join(lost[:4])}", fix))
+        raise UsageError(Problem("", f"{folder} lacks weights: {', '.join(lost[:4])}", fix, code))
     refuse_plugins(folder)

@@ -1,0 +1,154 @@
+"""Room for a run: disk for its checkpoints and for a model to download, RAM for training without a GPU.
+
+Owns the sizes of what is written. What fits on a GPU is `run_plan`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sft_kit.checks.environment import look_at_disk, run_gpus
+from sft_kit.checks.facts import Facts
+from sft_kit.checks.gpus import trains_in
+from sft_kit.findings import Finding
+from sft_kit.plan.shape import ModelShape
+from sft_kit.resources import user_path
+
+_GIB = 2**30
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_ADAPTER_BYTES = 4
+_RANK = 8
+_STATES = 2
+"""AdamW keeps two values of each trained one, in its type (torch.optim.AdamW; DeepSpeed keeps more)."""
+_SAVE_STEPS = 500
+_DOCKER_SHARED = 64 * 2**20
+
+
+def room_findings(facts: Facts) -> Iterator[Finding]:
+    """Disk, RAM and shared memory. Nothing is said about a model whose size is not known."""
+    shape = facts.shape
+    if shape:
+        yield from _checkpoints(facts, shape)
+        yield from _download(facts, shape)
+        yield from _ram(facts, shape)
+    yield from _shared_memory(facts)
+
+
+def checkpoint_bytes(facts: Facts, shape: ModelShape) -> int:
+    """Of one checkpoint: the trained weights and, unless save_only_model, the optimizer's state. A lower bound: small
+    files, DeepSpeed's copies and modules_to_save are left out."""
+    config = facts.config
+    if config.tuner_type == "full":
+        trained, each = shape.parameters, _BYTES.get(trains_in(facts) or "", 2)
+    elif config.tuner_type in (None, "lora"):
+        targets = config.target_modules or ["all-linear"]
+        named = "all-linear" if "all-linear" in targets else targets
+        rank, dora = config.lora_rank or _RANK, bool(config.use_dora)
+        trained, each = shape.lora_parameters(named, rank, dora=dora), _ADAPTER_BYTES
+    else:
+        return 0
+    plain = config.optim is None or config.optim.startswith("adamw_torch")
+    return trained * each * (1 + (_STATES if plain and not config.save_only_model else 0))
+
+
+def _checkpoints(facts: Facts, shape: ModelShape) -> Iterator[Finding]:
+    disk, one = facts.environment.disk, checkpoint_bytes(facts, shape)
+    if disk is None or not one:
+        return
+    # the last state is saved whatever save_strategy says; a new checkpoint is written before an old one is deleted
+    saves, limit = _saves(facts), facts.config.save_total_limit
+    kept = min(saves, limit + 1) if limit else saves
+    if disk.free_bytes < one:
+        message = f"a checkpoint takes {_gib(one)}, and {disk.folder} has {_gib(disk.free_bytes)} free"
+        yield Finding("disk-full", "error", "output_dir", message, "make room, or give a directory on another disk")
+    elif disk.free_bytes < one * kept:
+        message = f"{kept} checkpoints of {_gib(one)} are {_gib(one * kept)}, and {disk.folder} has "
+        message += f"{_gib(disk.free_bytes)} free"
+        fix = "set save_total_limit lower, or save_only_model: true" if kept > 1 else "make room"
+        yield Finding("disk-full", "warning", "output_dir", message, fix)
+
+
+def _saves(facts: Facts) -> int:
+    """How often a checkpoint is written; 1 where the number of steps is not known."""
+    config, steps = facts.config, _steps(facts)
+    if not steps or config.save_strategy in ("no", "best"):
+        return 1
+    if config.save_strategy == "epoch":
+        return max(1, math.ceil(config.num_train_epochs or 3)) if not _max_steps(facts) else 1
+    every = config.save_steps or _SAVE_STEPS
+    return max(1, math.ceil(steps / (every * steps if every < 1 else every)))
+
+
+def _max_steps(facts: Facts) -> int:
+    return max(0, facts.config.max_steps or 0)
+
+
+def _steps(facts: Facts) -> int | None:
+    if _max_steps(facts):
+        return facts.config.max_steps
+    if facts.rows is None:
+        return None
+    return math.ceil(math.ceil(facts.rows / facts.rows_a_step) * (facts.config.num_train_epochs or 3))
+
+
+def _download(facts: Facts, shape: ModelShape) -> Iterator[Finding]:
+    """A model that has to come from a hub: its weights are in 16 bits there, unless the name says otherwise."""
+    if facts.directory or not facts.model or facts.model.local:
+        return
+    if re.search(r"awq|gptq|int[48]|[48]bit|fp8|gguf", facts.model.name, re.IGNORECASE):
+        return
+    disk, size = look_at_disk(_hub_cache(facts)), 2 * shape.parameters
+    if disk and disk.free_bytes < size:
+        message = f"downloading {facts.model.name} takes {_gib(size)}, and {disk.folder} has "
+        message += f"{_gib(disk.free_bytes)} free"
+        variable = "HF_HOME" if facts.hugging_face else "MODELSCOPE_CACHE"
+        yield Finding("disk-full", "error", "model", message, f"make room, or set {variable} to a larger disk")
+
+
+def _hub_cache(facts: Facts) -> Path:
+    environ = facts.environment.environ
+    home = Path(environ.get("HOME", "~")).expanduser()
+    if facts.hugging_face:
+        cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+        return user_path(environ.get("HF_HUB_CACHE") or environ.get("HF_HOME") or str(cache / "huggingface"))
+    return user_path(environ.get("MODELSCOPE_CACHE") or str(home / ".cache/modelscope"))
+
+
+def _ram(facts: Facts, shape: ModelShape) -> Iterator[Finding]:
+    """Training without a GPU has weights, gradients and optimizer in RAM; what activations take comes on top."""
+    environment, config = facts.environment, facts.config
+    dtype = trains_in(facts)
+    on_cpu = not run_gpus(environment, config, facts.processes) and not environment.parts_of_gpus
+    if not on_cpu or dtype not in _BYTES or environment.other_accelerator or environment.memory is None:
+        return
+    if dtype == "bfloat16" and not config.use_cpu:  # it will not train here at all: bf16-without-gpu
+        return
+    weights = shape.parameters * _BYTES[dtype]
+    need = weights * (2 + _STATES) if config.tuner_type == "full" else weights
+    if environment.memory.available_bytes < need:
+        message = (
+            f"training on the CPU takes over {_gib(need)} of RAM for {facts.model.name if facts.model else 'it'}, "
+        )
+        message += f"and {_gib(environment.memory.available_bytes)} are available"
+        yield Finding("little-ram", "warning", "model", message, "take a smaller model, or a GPU")
+
+
+def _shared_memory(facts: Facts) -> Iterator[Finding]:
+    """Docker gives 64 MiB of /dev/shm; NCCL between several GPUs, and pictures from data loaders, want more: `Bus
+    error` (NCCL troubleshooting guide, "Docker"; pytorch/pytorch#2244)."""
+    memory = facts.environment.memory
+    if memory is None or memory.shared_bytes is None or memory.shared_bytes > _DOCKER_SHARED:
+        return
+    pictures = facts.directory is not None and "vision_config" in facts.directory.config
+    if (facts.processes > 1 and facts.environment.visible) or (pictures and facts.config.dataloader_num_workers != 0):
+        message = f"{memory.shared_bytes // 2**20} MiB of shared memory (Docker's default); NCCL and data loaders that "
+        message += "bring pictures need more and die of a bus error"
+        yield Finding("little-shared-memory", "warning", "", message, "start the container with --shm-size=16g")
+
+
+def _gib(size: float) -> str:
+    gib = size / _GIB
+    return f"{gib:.1f} GiB" if gib >= 0.1 else f"{size / 2**20:.0f} MiB"
