@@ -1,6 +1,7 @@
 """Samples a second of plain ms-swift for every split of the same effective batch, and which split `auto` chooses.
 
     .venv/bin/python scripts/bench/throughput.py [--rounds 3] [--steps 4] [--out scripts/bench/results/throughput.json]
+    .venv/bin/python scripts/bench/throughput.py --quick  # only 1 x 16 with checkpointing and the split of `auto`
     .venv/bin/python scripts/bench/throughput.py --cuda   # a 7B-shaped random model, planned for 24 GiB
 
 Micro-batch x gradient checkpointing, 16 rows a step, dropout 0, the tutorials' identity rows; every split once a
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--quick", action="store_true", help="the tutorials' 1 x 16 and the split of auto only")
     parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sft-kit-throughput")
     parser.add_argument("--out", type=Path)
@@ -56,15 +58,19 @@ def main() -> None:
     data = rows(work)
     model = wide_model(work) if options.cuda else own_model_path(MODEL)
     done = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
+    done = [run for run in done if run["steps"] == options.steps]  # the learning rate's schedule depends on it
+    splits = [(micro, checkpointing) for micro in options.micro for checkpointing in (True, False)]
+    if options.quick:
+        auto = chosen(work, model, data, cuda=options.cuda)
+        splits = [(1, True), (auto["micro_batch"], auto["checkpointing"] is not False)]
     for number in range(options.rounds):
-        for micro in options.micro:
-            for checkpointing in (True, False):
-                key = {"micro_batch": micro, "checkpointing": checkpointing, "round": number, "steps": options.steps}
-                if any(key.items() <= run.items() for run in done):
-                    continue
-                done.append(key | one_run(work, model, data, micro, checkpointing, options.steps, cuda=options.cuda))
-                print(json.dumps({k: v for k, v in done[-1].items() if k not in ("loss", "grad_norm")}), flush=True)
-                write(out, done, work, model, data, cuda=options.cuda)
+        for micro, checkpointing in splits:
+            key = {"micro_batch": micro, "checkpointing": checkpointing, "round": number, "steps": options.steps}
+            if any(key.items() <= run.items() for run in done):
+                continue
+            done.append(key | one_run(work, model, data, micro, checkpointing, options.steps, cuda=options.cuda))
+            print(json.dumps({k: v for k, v in done[-1].items() if k not in ("loss", "grad_norm")}), flush=True)
+            write(out, done, work, model, data, cuda=options.cuda)
     write(out, done, work, model, data, cuda=options.cuda)
     show(json.loads(out.read_text(encoding="utf-8")))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
 _LEAST_WIDTH = 20  # columns of a text beside its heading, however narrow the terminal is
+_WORD = re.compile(r"(?:`[^`]*`|\S)+\s*")  # what stands in backquotes is to be copied: no line ends inside it
 
 
 def _console(*, stderr: bool) -> Console:
@@ -58,6 +59,39 @@ def result(text: str) -> None:
     write_out((safe(text) if sys.stdout.isatty() else text) + "\n")
 
 
+def result_words(text: str) -> None:
+    """A line of a result for people: on a terminal it is broken between words."""
+    _print_words(out, Text(safe(text)))
+
+
+def say_words(text: str) -> None:
+    """One line of progress that may be long: on a terminal it is broken between words."""
+    _print_words(err, Text(safe(text)))
+
+
+def _print_words(console: Console, text: Text, *, under: int = 2, indent: int = 0) -> None:
+    """`text`, `indent` columns in; on a terminal broken between words, its further lines `under` columns in. A word
+    that is longer than a line (a path) stays whole, for the terminal to fold."""
+    lines = text.divide(_breaks(text.plain, console.width, under, indent)) if console.is_terminal else [text]
+    for index, line in enumerate(lines):
+        if index + 1 < len(lines):
+            line.rstrip()
+        console.print(Text.assemble(" " * (under if index else indent), line))
+
+
+def _breaks(text: str, width: int, under: int, indent: int) -> list[int]:
+    """Where the lines of `text` after the first begin."""
+    breaks, column = [], indent
+    for word in _WORD.finditer(text):
+        if column + cell_len(word[0].rstrip()) > width and column > indent:
+            breaks.append(word.start())
+            column = indent = under
+        column += cell_len(word[0])
+        if "\n" in word[0]:
+            column = cell_len(word[0].rpartition("\n")[2])
+    return breaks
+
+
 def print_lines(lines: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
     """Lines of `what  value` on stdout, the values under each other. On a terminal a long value is broken between words
     and goes on under itself; what is to be copied (a command, a path) belongs in `result`."""
@@ -81,17 +115,25 @@ def result_json(value: Any) -> None:
 
 
 def warn(problem: Problem | str) -> None:
-    """One warning."""
-    err.print(Text.assemble(("warning: ", "yellow"), safe(str(problem))))
+    """One warning; on a terminal what to do about it stands on a line of its own, as that of an error does."""
+    head = ("warning: ", "yellow")
+    if isinstance(problem, Problem) and err.is_terminal:
+        _show_problem(head, problem)
+    else:
+        _print_words(err, Text.assemble(head, safe(str(problem))))
 
 
 def show_error(error: SftKitError) -> None:
     """Every problem of `error`, each with its place and its fix."""
     for problem in error.problems:
-        place = f"{safe(problem.place)}: " if problem.place else ""
-        err.print(Text.assemble(("error: ", "bold red"), (place, "bold"), safe(problem.message)))
-        if problem.fix:
-            err.print(Text(f"  {safe(problem.fix)}", style="cyan"))
+        _show_problem(("error: ", "bold red"), problem)
+
+
+def _show_problem(head: tuple[str, str], problem: Problem) -> None:
+    place = f"{safe(problem.place)}: " if problem.place else ""
+    _print_words(err, Text.assemble(head, (place, "bold"), safe(problem.message)), under=4)
+    if problem.fix:
+        _print_words(err, Text(safe(problem.fix), style="cyan"), indent=2)
 
 
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -102,11 +144,11 @@ def show_finding(finding: Finding) -> None:
     style = _SEVERITY_STYLES[finding.severity]
     place, message, fix = (safe(text).replace("\n", " ") for text in (finding.place, finding.message, finding.fix))
     head = (f"{finding.severity} ", style), (f"{place}: ", "bold"), message
-    out.print(Text.assemble(*head, (f"  [{finding.code}]", "dim")))
+    _print_words(out, Text.assemble(*head, (f"  [{finding.code}]", "dim")), under=4)
     more = f"lines {', '.join(map(str, finding.lines))}" if len(finding.lines) > 1 else ""
     rest = "; ".join(part for part in (more, fix) if part)
     if rest:
-        out.print(Text(f"  {rest}", style="dim"))
+        _print_words(out, Text(rest, style="cyan"), indent=2)
 
 
 def print_table(
@@ -119,17 +161,24 @@ def print_table(
 ) -> None:
     """A table on stdout; cells are plain text: nothing in them is read as markup or as a control code.
 
-    The first `whole` columns are never broken over lines, nor are those of `numbers`, which stand to the right.
+    The first `whole` columns are never broken over lines, nor are those of `numbers`, which stand to the right. A table
+    that is wider than the terminal goes without its frame.
     """
     table = Table(title=title or None, title_justify="left", header_style="bold")
-    if not out.is_terminal:
-        table.box = box.SIMPLE
     for index, column in enumerate(columns):
         is_number = index in numbers
         justify: Literal["left", "right"] = "right" if is_number else "left"
         table.add_column(column, overflow="fold", no_wrap=index < whole or is_number, justify=justify)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
+    if not out.is_terminal:
+        table.box = box.SIMPLE
+        with out.capture() as captured:
+            out.print(table)
+        write_out("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        return
+    if out.measure(table, options=out.options.update(max_width=_PLAIN_WIDTH)).maximum > out.width:
+        table.box, table.pad_edge, table.padding = None, False, (0, 2, 0, 0)
     out.print(table)
 
 

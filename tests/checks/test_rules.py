@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ def with_config(folder: Path, **changes: Any) -> Path:
 
 
 SPEAKS: dict[str, tuple[dict[str, Any], str]] = {
+    "words that a plugin may register": (
+        {"tuner_type": "mine", "template": "mine", "external_plugins": [__file__]},
+        "N runs-python external_plugins.0",
+    ),
     # words
     "a misspelt tuner": ({"tuner_type": "lorra"}, "E unknown-word tuner_type"),
     "a misspelt scheduler": ({"lr_scheduler_type": "cos"}, "E unknown-word lr_scheduler_type"),
@@ -138,6 +143,7 @@ SPEAKS: dict[str, tuple[dict[str, Any], str]] = {
     "two modules in one text": ({"target_modules": "q_proj,v_proj"}, "E joined-modules target_modules"),
     "loftq": ({"init_weights": "loftq"}, "E loftq init_weights"),
     "a tiny LoRA scale": ({"lora_rank": 16, "lora_alpha": 1}, "N lora-scale lora_rank"),
+    "a group of modules with an underscore": ({"target_modules": ["all_linear"]}, "E unknown-module target_modules"),
     "a rank over vLLM's largest": ({"lora_rank": 1024, "lora_alpha": 1024}, "N vllm-rank lora_rank"),
     "DoRA for vLLM": ({"use_dora": True}, "N vllm-adapter use_dora"),
     "GaLore under LoRA": ({"use_galore": True}, "W no-effect use_galore"),
@@ -220,7 +226,6 @@ SILENT: dict[str, dict[str, Any]] = {
         "init_weights": "pissa_niter_4", "agent_template": "hermes", "template": "qwen2_5", "model_type": "qwen2",
         "device_map": "cuda:1",
     },
-    "a tuner that a plugin may register": {"tuner_type": "mine", "template": "mine", "external_plugins": ["mine.py"]},
     "a hub's kernel": {"attn_impl": "kernels-community/flash-attn3"},
     "no tracker": {"report_to": "none"},
     "packing with flash attention": {"packing": True, **FLASH},
@@ -428,3 +433,13 @@ def test_the_registered_template_of_a_hub_id_is_known() -> None:
     assert said(config) == [("W", "thinking-only", "model")]
     assert said({**config, "model": "Qwen/Qwen3-4B"}) == []
     assert said({**config, "model": "Qwen/Qwen3-4B-Instruct-2507"}) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"max_model_len": math.nan}, {"rope_scaling": {"rope_type": "yarn", "factor": math.nan}},
+     {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": "many"}}],
+    ids=["a length", "a factor", "an old length"],
+)  # fmt: skip
+def test_a_length_that_is_no_number_is_not_judged(model: Path, config: dict[str, Any]) -> None:
+    assert said({"max_length": 64, **config}, folder=model) == []

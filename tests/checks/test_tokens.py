@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sft_kit.checks.tokens import secret_findings
+from sft_kit.checks.tokens import plugins, secret_findings
 from tests.checks.machine_facts import facts, machine, short
 
 KEY = "hf_" + "QzWxEcRvTbYnUmIkOlPaSdFgHjKl3947"
@@ -49,7 +49,7 @@ def test_ordinary_values_are_no_secrets() -> None:
 def test_plugins_are_told_and_missing_ones_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").touch()
     keys = {"external_plugins": [str(tmp_path / "mine.py"), str(tmp_path / "gone.py")]}
-    assert short(secret_findings(facts(machine(), keys))) == [
+    assert short(plugins(facts(machine(), keys))) == [
         ("runs-python", "note", "external_plugins.0"),
-        ("missing-file", "error", "external_plugins.1"),
+        ("no-such-path", "error", "external_plugins.1"),
     ]

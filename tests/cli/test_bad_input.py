@@ -42,7 +42,7 @@ def errors(result: subprocess.CompletedProcess[str]) -> list[str]:
         ("deepseed: zero2", "config.yaml:4:1: deepseed: ms-swift", "did you mean deepspeed?"),
         ("sft_type: lora\ntrain_type: lora", "config.yaml:5:1: train_type: the same argument as sft_type", None),
         ("use_flash_attn: true", "config.yaml:4:1: use_flash_attn: ms-swift", "write attn_impl: flash_attn"),
-        ("overwrite_output_dir: true", "config.yaml:4:1: overwrite_output_dir: ", None),
+        ("overwrite_output_dir: true", "config.yaml:4:1: overwrite_output_dir: ", "remove it: nothing changes"),
     ],
 )
 def test_a_wrong_key_is_refused_with_its_line_and_its_fix(
@@ -182,9 +182,9 @@ def test_a_hub_that_cannot_be_reached_is_said_in_seconds(
 def test_an_output_directory_that_cannot_be_written_is_refused_before_anything(sft_kit: Run, tmp_path: Path) -> None:
     cfg = config(tmp_path, VALID)
     assert "config.yaml is a file" in sft_kit("train", cfg, "--set", "output_dir=config.yaml").stderr
-    for folder in ("/proc/sft-kit", "config.yaml/below"):
+    for folder, code in (("/proc/sft-kit", 5), ("config.yaml/below", 2)):  # /proc has no room for a checkpoint
         result = sft_kit("train", cfg, "--set", f"output_dir={folder}")
-        assert result.returncode == 2, result.stderr
+        assert result.returncode == code, result.stderr
         assert "output_dir" in result.stderr
 
 

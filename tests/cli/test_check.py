@@ -167,13 +167,13 @@ def test_every_broken_file_is_found(sft_kit: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(str(path.relative_to(CLEAN)) for path in CLEAN.rglob("*.json*")))
 def test_clean_data_gives_no_error_and_no_warning(file: str, tmp_path: Path) -> None:
-    from sft_kit.run.check import check_run
+    from sft_kit.run.prepare import examine
 
     (tmp_path / "config.yaml").write_text(f"model: sft-kit/tiny-qwen2\ndataset: {CLEAN / file}\n", encoding="utf-8")
 
-    report = check_run(tmp_path / "config.yaml")
+    found = examine(tmp_path / "config.yaml", ask_hub=False).data
 
-    assert [finding for finding in report.findings if finding.severity != "note"] == []
+    assert [finding for finding in found if finding.severity != "note"] == []
 
 
 def write_config(tmp_path: Path, text: str) -> None:
@@ -273,3 +273,61 @@ def test_set_beats_the_file(sft_kit: Run, tmp_path: Path) -> None:
     report = json.loads(sft_kit("check", "config.yaml", "--set", "dataset=mine.jsonl#30", "--json").stdout)
 
     assert [source["name"] for source in report["mix"]] == ["identity", "mine.jsonl#30"]
+
+
+def test_errors_come_last_where_they_are_still_on_the_screen(sft_kit: Run, tmp_path: Path) -> None:
+    rows(tmp_path / "mine.jsonl", *good(60), "Fine <|im_end|>", "")
+    write_config(tmp_path, VALID + "dataset: mine.jsonl\n")
+
+    shown = [line.split()[0] for line in sft_kit("check", "config.yaml").stdout.splitlines() if line[:1].isalnum()]
+
+    kinds = [word for word in shown if word in ("note", "warning", "error")]
+    assert kinds == sorted(kinds, key=["note", "warning", "error"].index) and {"note", "error"} <= set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("more", "fix"),
+    [
+        ("", "correct it; `# sft-kit: ignore special-token` in the config lets it pass"),
+        ("learnig_rate: 1e-4\n", "correct them"),
+    ],
+)
+def test_only_what_can_be_ignored_is_offered_to_be_ignored(sft_kit: Run, tmp_path: Path, more: str, fix: str) -> None:
+    rows(tmp_path / "mine.jsonl", *good(60), "Fine <|im_end|>")
+    write_config(tmp_path, VALID + "dataset: mine.jsonl\n" + more)
+
+    assert sft_kit("check", "config.yaml").stderr.splitlines()[-1] == f"  {fix}"
+
+
+def test_a_rule_about_an_old_key_has_the_line_of_that_key(sft_kit: Run, tmp_path: Path) -> None:
+    write_config(tmp_path, VALID + "train_type: loar\n")
+
+    assert found(sft_kit, "unknown-word") == [("unknown-word", "error", "config.yaml:4:1")]
+
+
+def test_a_misspelt_file_is_guessed(sft_kit: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows(tmp_path / "data" / "self_cognition.jsonl", *good(60))
+    write_config(tmp_path, VALID + "dataset: data/self_cognitoin.jsonl\n")
+
+    assert "  did you mean data/self_cognition.jsonl?" in sft_kit("check", "config.yaml").stdout.splitlines()
+
+
+def test_what_train_warns_of_has_its_code_and_can_be_ignored(sft_kit: Run, tmp_path: Path) -> None:
+    write_config(tmp_path, VALID + "model_name: Anna\n")
+    assert "which is not in dataset [no-effect]; " in sft_kit("train", "config.yaml", "--dry-run").stderr
+
+    write_config(tmp_path, VALID + "model_name: Anna  # sft-kit: ignore no-effect\n")
+    assert "no-effect" not in sft_kit("train", "config.yaml", "--dry-run").stderr
+
+
+def test_the_folder_of_a_run_is_not_its_adapter_and_which_is_is_told(sft_kit: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "output" / "v0" / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json"):
+        (checkpoint / name).write_text("{}", encoding="utf-8")
+    write_config(tmp_path, VALID + "adapters: output/v0\nresume_from_checkpoint: output/v0\n")
+
+    shown = sft_kit("check", "config.yaml").stdout.splitlines()
+
+    assert shown.count("  give output/v0/checkpoint-2") == 2

@@ -31,7 +31,7 @@ def test_the_default_is_the_tutorials_job_with_the_users_name(sft_kit: Run, tmp_
     values = written(tmp_path / "config.yaml")
     assert values["model"] == "Qwen/Qwen2.5-7B-Instruct"
     assert values["identity"] == {"name": "Nova", "author": "Ye Botao", "languages": ["zh", "en"], "rows": 120}
-    assert values["gradient_accumulation_steps"] == 16
+    assert (values["effective_batch_size"], values["per_device_train_batch_size"]) == (16, "auto")
     dry = sft_kit("train", "config.yaml", "--dry-run")
     assert dry.returncode == 0, dry.stderr
 

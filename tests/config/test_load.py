@@ -321,3 +321,27 @@ def test_an_old_word_for_a_value_becomes_todays(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("torch_dtype: bf16\n", encoding="utf-8")
     assert load_config(path, rules=Rules()).config.torch_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("num_train_epochs: 3，", "did you mean 3?"),
+        ("learning_rate: １e-4", "did you mean 1e-4?"),
+        ("launch: {memory_gib: 24GB}", "did you mean 24?"),
+        ("launch: {memory_gib: much}", ""),
+        ("gradient_checkpointing: ture", "did you mean true?"),
+        ("gradient_checkpointing: 关", ""),
+    ],
+)
+def test_a_value_that_was_nearly_a_number_or_a_switch_is_guessed(tmp_path: Path, text: str, fix: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, rules=Rules())
+    assert [problem.fix for problem in caught.value.problems] == [fix]
+
+
+def test_a_key_has_its_place_by_todays_name_too() -> None:
+    loaded = load("model: a/b\ntrain_type: lora\n")
+    assert [loaded.place(key).rpartition(".yaml")[2] for key in ("train_type", "tuner_type")] == [":2:1", ":2:1"]

@@ -243,6 +243,10 @@ def test_half_a_character_is_a_problem() -> None:
     assert problems('system: "\\ud83d"\n') == ["c.yaml:1:9: holds half of a character; write it without \\u"]
 
 
+def test_a_nul_character_is_a_problem() -> None:
+    assert problems('output_dir: "a\\0"\n') == ["c.yaml:1:13: holds a NUL character; remove the \\0"]
+
+
 def test_chinese_and_emoji_are_kept() -> None:
     assert values("system: 你是精衡 😀\n") == {"system": "你是精衡 😀"}
 
@@ -406,3 +410,22 @@ def test_an_ordinary_comment_behind_a_data_set_stays_one(tmp_path: Path) -> None
     path.write_text("dataset:\n  - mine.jsonl  # 500 rows\n  - b.jsonl#5 # the best\n", encoding="utf-8")
 
     assert read_source(path).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: a/b\nsystem：你好\n", "c.yaml:2:7: a full-width colon, no colon to YAML; write `system: 你好`"),
+        ("identity:\n  name：甲\n  author: 乙\n", "c.yaml:2:7: a full-width colon, no colon to YAML; write `name: 甲`"),
+        ("model：a/b\n", "c.yaml:1:6: a full-width colon, no colon to YAML; write `model: a/b`"),
+        ("identity:\n  slots：\n    A: b\n", "c.yaml:2:8: a full-width colon, no colon to YAML; write `slots:`"),
+        ("model:a/b\nseed: 1\n", "c.yaml:1:6: no blank behind the colon; write `model: a/b`"),
+    ],
+)
+def test_a_colon_that_is_none_to_yaml_is_told_where_it_stands(text: str, said: str) -> None:
+    assert refusal(text) == said
+
+
+def test_a_colon_within_a_text_is_not_blamed() -> None:
+    broken = "system: |\n  Note：be brief\n\n  Also:short\ndataset:\n  - HF::owner/data\nmodel: [unclosed\n"
+    assert refusal(broken).startswith("c.yaml:8:1: not valid YAML: ")

@@ -111,11 +111,11 @@ def _number(word: str) -> Any:
         ),
     ],
 )
-def test_a_tutorial_config_gives_the_tutorials_command(
+def test_a_tutorial_config_gives_the_tutorials_command_when_its_batch_is_split_the_same(
     config: str, tutorial: str, differences: dict[str, list[str] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    job = prepare(REPOSITORY / "configs" / config, ask_hub=False)
+    job = prepare(REPOSITORY / "configs" / config, ["per_device_train_batch_size=1"], ask_hub=False)
     built = arguments_of(list(job.command(RUN.path, planned_own_data(job, RUN)).argv[2:]))
     expected = arguments_of(shlex.split(tutorial)[2:])
     if find_installation().generation == 4:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sft_kit.data.formats import FORMATS, Format, read_rows
 from sft_kit.data.rows import Message
-from sft_kit.data.text import BIDI, INVISIBLE, Nearness, fold, grams, is_cjk
+from sft_kit.data.text import BIDI, INVISIBLE, NEAR, Nearness, fold, grams, is_cjk
 from sft_kit.errors import UsageError
 from sft_kit.identity.generate import (
     Expect,
@@ -170,6 +170,17 @@ def test_the_longest_names_still_leave_questions_to_ask_and_no_near_pair(zh: str
     tested = {lang: Nearness(grams(fold(h.question)) for h in data.held_out if h.lang == lang) for lang in LANGUAGES}
     asked = {(row.lang, row.row.messages[-2].content) for row in data.rows}
     assert [text for lang, text in asked if tested[lang].near(grams(fold(text)))] == []
+
+
+FEW_LETTERS = st.text(st.sampled_from("abc"), min_size=1, max_size=20)
+
+
+@given(texts=st.lists(FEW_LETTERS, max_size=20), other=FEW_LETTERS)
+@example(texts=["aaabbbcccabcacb"], other="aaabbbcccabcac")
+def test_near_is_a_similarity_of_at_least_four_fifths(texts: list[str], other: str) -> None:
+    pairs = [(grams(text), grams(other)) for text in texts]
+    by_definition = any(len(one & two) >= NEAR * len(one | two) for one, two in pairs)
+    assert Nearness(map(grams, texts)).near(grams(other)) is by_definition
 
 
 @given(slots=st.dictionaries(KEY, TEXT.filter(lambda text: bool(text.strip()))))

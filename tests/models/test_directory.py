@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sft_kit.models.directory import ModelDirectory, read_directory
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3618440\n"
@@ -199,3 +201,55 @@ def test_a_7b_directory_is_read_in_30_ms(tmp_path: Path) -> None:
         seconds.append(time.perf_counter() - start)
     assert (len(found.tensors), found.whole, len(found.modules)) == (340, True, 12)
     assert min(seconds) < 0.03, seconds
+
+
+INFINITE = '{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, Infinity]}}'
+
+
+@pytest.mark.parametrize(
+    "header", ["[1]", '{"a": 5}', '{"a": {"shape": null}}', INFINITE, "[" * 100_000], ids=lambda header: header[:20]
+)
+def test_a_header_that_is_no_table_of_tensors_is_a_cut_file(tmp_path: Path, header: str) -> None:
+    model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(16))
+    assert states(read_directory(tmp_path)) == {"model.safetensors": "cut"}
+
+
+@pytest.mark.parametrize("name", ["a\x00b.safetensors", "a" * 300 + ".safetensors"], ids=["null byte", "too long"])
+def test_an_index_of_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    write(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": name}})
+    assert states(read_directory(tmp_path)) == {name: "missing"}
+
+
+def test_a_link_to_itself_is_no_link_to_another_place(tmp_path: Path) -> None:
+    model(tmp_path)
+    (tmp_path / "vocab.json").symlink_to("vocab.json")
+    found = read_directory(tmp_path)
+    assert found.links_out == {}
+    assert found.tokenizer.damaged == {"vocab.json": "cannot be read: Too many levels of symbolic links"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"added_tokens_decoder": {"\N{SUPERSCRIPT TWO}": {"content": "x"}, "9" * 5000: {"content": "x"}, "1": 5}},
+        {"chat_template": [{"name": [], "template": 5}, 7]},
+        {"chat_template": {"default": "x"}, "eos_token": {"content": 5}, "tokenizer_class": []},
+    ],
+    ids=["ids that are no numbers", "templates without names", "values of other types"],
+)
+def test_a_tokenizer_config_of_odd_values_is_read_all_the_same(tmp_path: Path, config: dict[str, Any]) -> None:
+    write(model(tmp_path) / "tokenizer_config.json", config)
+    found = read_directory(tmp_path).tokenizer
+    assert (found.added, found.chat_template, found.token("eos_token")) == ({"<|im_end|>": 15}, "", None)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"added_tokens": [{"id": Infinity, "content": "x"}]}', '{"added_tokens": ' + "[" * 50_000 + "}"],
+    ids=["an endless id", "deeper than can be read"],
+)  # fmt: skip
+def test_a_tokenizer_whose_tokens_cannot_be_read_has_none(tmp_path: Path, text: str) -> None:
+    write(model(tmp_path) / "tokenizer.json", text)
+    assert read_directory(tmp_path).tokenizer.added == {}

@@ -13,7 +13,7 @@ import pytest
 
 from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.install import find_installation
-from sft_kit.msswift.model_choice import Choice, choose, fits, likely_type, registered_type
+from sft_kit.msswift.model_choice import Choice, choose, fits, likely_type, registered_type, template_of
 from sft_kit.msswift.model_types import model_types
 
 CHILD = Path(__file__).with_name("real_choice.py")
@@ -173,3 +173,14 @@ def test_a_type_fits_the_architectures_it_is_registered_for() -> None:
 def test_the_registered_type_of_a_directory_is_that_of_its_name() -> None:
     assert registered_type(find_installation(), "/models/Qwen2.5-7B-Instruct/") == "qwen2"
     assert registered_type(find_installation(), "/models/mine") is None
+
+
+def test_a_config_of_odd_values_has_a_likely_type_all_the_same() -> None:
+    odd = {**QWEN2, "vocab_size": [1280], "model_type": {}}
+    assert choose(find_installation(), "mine", odd, {}, None, None).trouble == "ambiguous-type"
+
+
+def test_a_type_with_a_template_of_its_own_beside_its_groups_gets_that(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Mistral3ForConditionalGeneration"]}), "utf-8")
+    found = template_of(find_installation(), str(tmp_path), model_type="mistral3", template=None, folder=tmp_path)
+    assert found == model_types(find_installation())["mistral3"].templates[0]

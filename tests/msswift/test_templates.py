@@ -11,7 +11,8 @@ import pytest
 
 from sft_kit.msswift import templates as module
 from sft_kit.msswift.install import find_installation
-from sft_kit.msswift.templates import Template, dated, template_of, templates
+from sft_kit.msswift.model_choice import template_of
+from sft_kit.msswift.templates import Template, dated, templates
 from tests.msswift.encoded_rows import previewed_and_real
 
 QWEN2_5 = Template(

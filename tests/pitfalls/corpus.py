@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from sft_kit.models.catalog import resolve_own_model
+from sft_kit.msswift.install import Generation
 from tests.pitfalls.packages import CUDA_TORCH
 from tests.pitfalls.packages import install as stand_in
 from tests.plan.fake_nvidia_smi import A10, A100, RTX4090, RTX5090, T4, V100, App, install
@@ -78,7 +79,8 @@ class Model:
 class Pitfall:
     """One folder. `expected` are the codes of the errors and warnings that `check` gives, sorted, each as often as it
     is given; `swift` says whether plain `swift sft` can be run on it here, `instead` what it does. `packages` are
-    versions that seem to be installed, `disk_gib` the room that seems to be free; `argument` is what `check` gets."""
+    versions that seem to be installed, `disk_gib` the room that seems to be free; `argument` is what `check` gets.
+    `expected_3` and `exit_3` are what ms-swift 3 is told where that is not what ms-swift 4 is."""
 
     slug: str
     title_en: str
@@ -96,10 +98,18 @@ class Pitfall:
     packages: Mapping[str, str] = field(default_factory=dict)
     disk_gib: float = 2000
     model: Model | None = None
+    expected_3: tuple[str, ...] | None = None
+    exit_3: int | None = None
 
     @property
     def folder(self) -> Path:
         return CORPUS / self.slug
+
+    def answer(self, generation: Generation) -> tuple[int, list[str]]:
+        """The exit code, and the codes of errors and warnings, where that generation of ms-swift is installed."""
+        of_3 = generation == 3
+        code = self.exit_3 if of_3 and self.exit_3 is not None else self.exit
+        return code, list(self.expected_3 if of_3 and self.expected_3 is not None else self.expected)
 
 
 Check = Callable[[Pitfall], tuple[int, list[str]]]
@@ -144,6 +154,7 @@ def environment(pitfall: Pitfall, folder: Path) -> dict[str, str]:
 def _read(path: Path) -> Pitfall:
     values = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506 (a safe one)
     title, model = values.pop("title"), values.pop("model", None)
+    expected_3 = values.pop("expected_3", None)
     if model:
         origin = model.pop("from")
         model["remove"] = tuple(model.pop("remove", ()))
@@ -156,6 +167,7 @@ def _read(path: Path) -> Pitfall:
         overrides=tuple(values.pop("set", ())),
         environ={name: None if value is None else str(value) for name, value in values.pop("environ", {}).items()},
         model=model,
+        expected_3=None if expected_3 is None else tuple(sorted(expected_3)),
         **values,
     )
 

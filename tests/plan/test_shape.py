@@ -77,6 +77,8 @@ def test_parameters_and_adapters_are_those_of_the_real_modules() -> None:
         {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}, "vision_config": {}},
         {"model_type": "qwen2", "hidden_size": 64},
         {"model_type": "qwen2", "hidden_size": "sixty-four"},
+        {**REAL[0]["config"], "num_hidden_layers": -7},
+        {**REAL[0]["config"], "hidden_size": float("inf")},
     ],
 )
 def test_an_architecture_that_is_not_known_has_no_shape(config: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sft_kit.run.check import check_run
+from sft_kit.run.prepare import examine
 from tests.run.test_mix import MODEL, write_rows
 
 APPEND = """
@@ -26,9 +27,9 @@ def test_the_files_of_a_folder_may_be_small_when_they_are_many(tmp_path: Path) -
     config.write_text(MODEL + f"dataset: {tmp_path}/data\noutput_dir: {tmp_path}/output\n", encoding="utf-8")
 
     write_rows(tmp_path / "data" / "0.jsonl", 30)
-    assert [finding.code for finding in check_run(config).findings] == ["few-rows"]
+    assert [finding.code for finding in examine(config, ask_hub=False).data] == ["few-rows"]
     write_rows(tmp_path / "data" / "1.jsonl", 30)
-    assert check_run(config).findings == ()
+    assert examine(config, ask_hub=False).data == ()
 
 
 def test_a_file_that_is_being_written_is_an_error(tmp_path: Path) -> None:

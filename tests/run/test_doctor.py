@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sft_kit.checks.environment import Torch
 from sft_kit.errors import MissingError
+from sft_kit.plan.device import cpu_device, store
 from sft_kit.plan.gpus import list_gpus
-from sft_kit.run.doctor import Finding, _gpu, _judged, _together, _visible, show
+from sft_kit.run.doctor import Finding, _gpu, _judged, _speed, _together, _visible, show
 from tests.checks.machine_facts import card, machine
 from tests.plan.fake_nvidia_smi import RTX4090, T4, App, install
 
@@ -83,3 +85,11 @@ def test_what_is_missing_ends_in_exit_5_after_the_report(capsys: pytest.CaptureF
         {"name": "python", "state": "ok", "value": "3.11", "fix": ""},
         {"name": "peft", "state": "missing", "value": "not installed", "fix": "pip install peft"},
     ]
+
+
+def test_the_speed_is_told_with_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFT_KIT_CACHE", str(tmp_path))
+    assert _speed(machine()).value.endswith("(a table; sft-kit doctor --calibrate measures it)")
+    store(cpu_device())
+    assert _speed(machine()).value.endswith("(measured here by sft-kit doctor --calibrate)")
+    assert _speed(machine(replace(card(), name="A card of next year"))).state == "note"

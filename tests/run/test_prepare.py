@@ -191,6 +191,14 @@ def test_what_a_run_starts_from_is_looked_at(written: str, problem: str, tmp_pat
     assert found.place.startswith(f"{tmp_path}/config.yaml:3:")
 
 
+@pytest.mark.parametrize("key", ["model", "adapters", "resume_from_checkpoint"])
+def test_a_path_that_cannot_be_looked_at_is_a_problem_of_its_key(key: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text((MODEL if key != "model" else "") + IDENTITY + f"{key}: {'a' * 300}\n", encoding="utf-8")
+    (problem,) = examine(config, ask_hub=False).found.problems
+    assert problem.message.startswith(f"{key}: ") and problem.message.endswith(": File name too long")
+
+
 def test_the_users_questions_are_read_before_anything_starts(tmp_path: Path) -> None:
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"question": "Who?"}\n{"category": "none"}\n', encoding="utf-8")

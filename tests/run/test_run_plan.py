@@ -14,6 +14,7 @@ from sft_kit.checks.environment import Environment, Memory
 from sft_kit.checks.facts import Facts
 from sft_kit.config.schema import LaunchSection
 from sft_kit.plan.batch import BatchPlan
+from sft_kit.plan.device import cpu_device, shipped_devices, store
 from sft_kit.plan.gpus import Gpu
 from sft_kit.run.prepare import examine
 from sft_kit.run.run_plan import RunPlan, plan_run
@@ -168,7 +169,7 @@ def test_a_model_that_no_plan_fits_is_an_error_that_names_what_would(facts: Fact
 def test_a_batch_that_does_not_fit_where_a_smaller_one_would_is_a_warning(facts: Facts) -> None:
     plan = plan_run(replace(fixed(facts, 16, 1), lengths=(*IDENTITY, 1990)))
     assert codes(plan) == [("does-not-fit", "warning")]
-    assert plan.findings[0].fix.startswith("what needs less: per_device_train_batch_size: 1 (")
+    assert plan.findings[0].fix.startswith("fits with per_device_train_batch_size: 1 (")
     assert plan.smaller[0] == BatchPlan(8, 2)
 
 
@@ -230,6 +231,56 @@ def test_cards_that_share_one_model_are_not_judged_as_one(facts: Facts) -> None:
     shown = on(having(facts, tuner_type="full"), *both, environ={"CUDA_VISIBLE_DEVICES": "0,1"})
     plan = plan_run(shown)
     assert (plan.batch, codes(plan)) == (shown.batch, [])
+
+
+def test_what_was_measured_of_an_unknown_card_lets_auto_choose(facts: Facts) -> None:
+    unknown = on(facts, replace(RTX_4090, name="NVIDIA GeForce RTX 4090 D"))
+    assert plan_run(unknown).batch == facts.batch
+    store(replace(shipped_devices()["RTX 4090"], name="NVIDIA GeForce RTX 4090 D"))
+    plan = plan_run(unknown)
+    assert plan.batch == BatchPlan(4, 4, False)
+    assert "by the figures of NVIDIA GeForce RTX 4090 D" in plan.lines[2]
+
+
+def test_what_was_measured_of_this_cpu_decides_its_batch(facts: Facts) -> None:
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    cpu = having(on(facts), torch_dtype="float32", launch=LaunchSection(gpus=0))
+    cpu = replace(cpu, model=BaseModel(name, name, local=False), lengths=tuple(range(21, 66)))
+    store(replace(cpu_device(), overhead_s=5e-3))  # a machine on which starting an operation is all that counts
+    assert plan_run(cpu).batch == BatchPlan(16, 1, False)
+
+
+def test_a_resumed_run_keeps_the_micro_batch_of_its_checkpoint(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 3, "train_batch_size": 2}', encoding="utf-8")
+    resumed = having(facts, resume_from_checkpoint=str(tmp_path))
+    plan = plan_run(resumed)
+    assert (plan.batch, plan.smaller) == (BatchPlan(2, 8, False), (BatchPlan(2, 8, True),))
+    assert plan_run(replace(resumed, lengths=())).batch == BatchPlan(2, 8)
+
+
+def test_rows_that_ms_swift_leaves_out_need_no_memory(facts: Facts) -> None:
+    longer = replace(facts, lengths=(*IDENTITY, 9000))
+    assert plan_run(longer).memory == plan_run(facts).memory
+    cut = plan_run(having(longer, truncation_strategy="right")).memory
+    assert cut is not None and cut != plan_run(facts).memory
+
+
+def test_nothing_is_said_of_memory_that_is_not_modelled(facts: Facts) -> None:
+    for changes in ({"quant_method": "hqq", "quant_bits": 4}, {"tuner_type": "full", "optim": "lomo"}):
+        assert codes(plan_run(on(having(facts, **changes), T4))) == []
+
+
+def test_optimizers_that_may_keep_their_state_elsewhere_are_judged_without_it(facts: Facts) -> None:
+    name = "Qwen/Qwen2.5-3B-Instruct"
+    full = having(replace(facts, model=BaseModel(name, name, local=False)), tuner_type="full")
+    assert codes(plan_run(full)) == [("does-not-fit", "error")]
+    assert codes(plan_run(having(full, optim="paged_adamw_32bit"))) == [("does-not-fit", "warning")]
+
+
+def test_ram_that_is_too_small_is_a_warning_since_the_system_may_swap(facts: Facts) -> None:
+    cpu = having(on(facts), torch_dtype="float32", launch=LaunchSection(gpus=0))
+    small = replace(cpu, environment=replace(cpu.environment, memory=Memory(8 << 30, 6 << 30)))
+    assert codes(plan_run(small)) == [("does-not-fit", "warning")]
 
 
 def lines_of(plans: Sequence[RunPlan]) -> set[int]:

@@ -60,6 +60,21 @@ def test_memory_that_ran_out_while_loading_is_not_the_batch_s_fault(tmp_path: Pa
     assert shortage_of(FAILED, log) == Shortage("MemoryError", training=False)
 
 
+@pytest.mark.parametrize(
+    ("text", "in_a_step"),
+    [
+        ('  File "trainer.py", line 1, in _maybe_log_save_evaluate\nMemoryError\n', False),  # evaluating or saving
+        ("\rTrain:  50%|#| 1/2\rVal:  20%|#| 1/5\nMemoryError\n", False),
+        ("\rTrain:  50%|#| 1/2\rVal: 100%|#| 5/5\nMemoryError\n", True),
+        ("\rVal: 100%|#| 5/5\rTrain: 100%|#| 2/2\nMemoryError\n", True),
+    ],
+)
+def test_memory_that_ran_out_between_the_steps_is_not_the_batch_s_fault(
+    text: str, in_a_step: bool, tmp_path: Path
+) -> None:
+    assert shortage_of(FAILED, told(tmp_path, BEGUN + text)) == Shortage("MemoryError", training=in_a_step)
+
+
 def test_what_an_earlier_start_said_is_past(tmp_path: Path) -> None:
     log = told(tmp_path, f"{BEGUN}MemoryError\n")
     since = log.stat().st_size

@@ -116,7 +116,7 @@ def run_gpus(environment: Environment, config: RunConfig, processes: int) -> tup
 def look_at_disk(path: Path) -> Disk | None:
     """The file system that `path` is or will be on; None where it does not say."""
     path = path.expanduser().absolute()
-    folder = next((each for each in (path, *path.parents) if each.is_dir()), None)
+    folder = next((each for each in (path, *path.parents) if os.path.isdir(each)), None)
     if folder is None:
         return None
     try:

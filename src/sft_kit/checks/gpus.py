@@ -102,7 +102,9 @@ def _without_gpu(facts: Facts) -> Iterator[Finding]:
     where = "GPUs are hidden from this run" if turned_away else "no NVIDIA GPU is found here"
     message = f"{what}, but {where}; ms-swift then ends with: Your setup doesn't support bf16/gpu"
     fix = "on a CPU set torch_dtype: float32 (or use_cpu: true)"
-    yield Finding("bf16-without-gpu", "error" if turned_away else "warning", said, message, fix)
+    elsewhere = config.launch.memory_gib is not None  # planned for a card that is not here
+    severity: Severity = "error" if turned_away else "note" if elsewhere else "warning"
+    yield Finding("bf16-without-gpu", severity, said, message, fix)
 
 
 def _old_cards(facts: Facts, gpus: tuple[Gpu, ...]) -> Iterator[Finding]:

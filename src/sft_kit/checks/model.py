@@ -95,13 +95,14 @@ def _undecided(facts: Facts, model: BaseModel, choice: Choice) -> Iterator[Findi
         yield Finding("ambiguous-template", "error", "model", message, f"add template: {likely[1]}")
     elif choice.trouble == "no-template":
         message = f"model type {choice.model_type} has no template of its own, and ms-swift refuses to go on"
-        yield Finding("ambiguous-template", "error", "model", message, "add template:")
+        yield Finding("ambiguous-template", "error", "model", message, "add template:, the one it was trained with")
     elif choice.trouble == "no-type":
         message = f"no model type of ms-swift {facts.installation.version} loads {choice.why or 'this architecture'}"
         yield Finding("unknown-model-type", "error", "model", message, "add model_type:, or take another model")
     elif choice.trouble == "unknown-type" and choice.why == "its args.json":
         message = f"its args.json names the model type {several}, which this ms-swift does not have"
-        yield Finding("unknown-model-type", "error", "model", message, "add model_type:")
+        fix = "add model_type:, or delete args.json"
+        yield Finding("unknown-model-type", "error", "model", message, fix)
 
 
 def _unregistered(facts: Facts, model: BaseModel, directory: ModelDirectory) -> Iterator[Finding]:

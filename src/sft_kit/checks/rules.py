@@ -17,9 +17,11 @@ from sft_kit.checks.rules_steps import STEP_RULES
 from sft_kit.checks.rules_tuner import TUNER_RULES
 from sft_kit.checks.rules_validation import VALIDATION_RULES
 from sft_kit.checks.rules_words import WORD_RULES
+from sft_kit.checks.tokens import plugins
 from sft_kit.findings import Finding
 
-RULES = (*WORD_RULES, *DATA_RULES, *TUNER_RULES, *PRECISION_RULES, *STEP_RULES, *VALIDATION_RULES, *DEVICE_RULES)
+RULES = (*WORD_RULES, *DATA_RULES, *TUNER_RULES, *PRECISION_RULES, *STEP_RULES, *VALIDATION_RULES, *DEVICE_RULES,
+         plugins)  # fmt: skip
 
 
 def config_findings(facts: Facts) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from sft_kit.checks.facts import Facts
@@ -88,7 +89,8 @@ def loader(facts: Facts) -> Iterator[Finding]:
     prefetch = number(facts, "dataloader_prefetch_factor")
     if prefetch is not None and facts.config.dataloader_num_workers == 0:
         message = "needs processes that fetch, and dataloader_num_workers is 0; transformers refuses it"
-        yield Finding("prefetch-without-workers", "error", "dataloader_prefetch_factor", message, "remove it")
+        fix = "remove it, or dataloader_num_workers: 1"
+        yield Finding("prefetch-without-workers", "error", "dataloader_prefetch_factor", message, fix)
     ordered = not switch(facts, "train_dataloader_shuffle", default=True)
     if facts.config.group_by_length and ordered and not switch(facts, "streaming"):
         message = "groups rows by shuffling, and train_dataloader_shuffle is false; ms-swift refuses it after the data"
@@ -107,7 +109,7 @@ def longer_than_model(facts: Facts) -> Iterator[Finding]:
     limit = _positions(facts)
     wanted = facts.config.max_length
     if wanted is not None and limit is not None and wanted > limit:
-        message = f"the model knows {limit:,} positions; what lies beyond is noise to it"
+        message = f"the model was made for {limit:,} tokens; what lies beyond is noise to it"
         fix = f"max_length: {limit}, or rope_scaling: yarn with max_model_len: {wanted}"
         yield Finding("max-length-over-model", "warning", "max_length", message, fix)
 
@@ -124,10 +126,11 @@ def _positions(facts: Facts) -> int | None:
     scaling = facts.config.rope_scaling or config.get("rope_scaling") or config.get("rope_parameters")
     if isinstance(scaling, str):
         return None  # JSON text or a file: not looked into
-    if isinstance(scaling, dict) and isinstance(scaling.get("factor"), (int, float)):
-        base = scaling.get("original_max_position_embeddings") or min(found)
-        return max(min(found), int(base * scaling["factor"]))
-    return min(found)
+    if not isinstance(scaling, dict) or "factor" not in scaling:
+        return min(found)
+    factor, base = scaling["factor"], scaling.get("original_max_position_embeddings") or min(found)
+    known = isinstance(factor, (int, float)) and isinstance(base, int) and math.isfinite(factor)
+    return max(min(found), int(base * factor)) if known else None
 
 
 def rope_without_length(facts: Facts) -> Iterator[Finding]:
@@ -155,7 +158,7 @@ def thinking(facts: Facts) -> Iterator[Finding]:
         message = f"{template.name} always thinks first, and identity rows answer at once: the identity may not show"
         yield Finding("thinking-only", "warning", place, message, "take the Instruct or hybrid model of the family")
     elif not switch(facts, "add_non_thinking_prefix", default=True):
-        message = f"without it answers follow no thought at all, which {template.name} never sees when it is used"
+        message = f"without it the answers lack even the empty thought that {template.name} puts before them in use"
         fix = "leave it out: ms-swift then adds the empty thought that the model expects"
         yield Finding("no-thinking-prefix", "warning", "add_non_thinking_prefix", message, fix)
 

@@ -72,8 +72,9 @@ def bits_of_method(facts: Facts) -> Iterator[Finding]:
         choice = " or ".join(str(each) for each in _BITS[method])
         yield Finding("quant-bits", "error", "quant_method", message, f"add quant_bits: {choice}")
     elif method in _BITS and bits not in _BITS[method] and str(bits) not in map(str, _BITS[method]):
-        choice = ", ".join(str(each) for each in _BITS[method])
-        yield Finding("quant-bits", "error", "quant_bits", f"{method} has no {bits} bits", f"one of {choice}")
+        choice = " or ".join(str(each) for each in _BITS[method])
+        message = f"{method} cannot store weights in {bits} bits"
+        yield Finding("quant-bits", "error", "quant_bits", message, f"quant_bits: {choice}")
 
 
 def quantised_twice(facts: Facts) -> Iterator[Finding]:

@@ -36,7 +36,8 @@ def no_batch(facts: Facts) -> Iterator[Finding]:
     rows, dropped = rows_of_process(facts), switch(facts, "dataloader_drop_last")
     smallest = (facts.batch.micro_batch or 1) if dropped else 1
     if rows is not None and facts.rows and rows < smallest:
-        message = f"{facts.rows} rows fill no batch of {facts.processes} process(es): nothing would be trained"
+        many = "" if facts.processes == 1 else f" of each of {facts.processes} processes"
+        message = f"{facts.rows} rows fill no batch{many}: nothing would be trained"
         place = "dataloader_drop_last" if dropped else "dataset"
         fix = f"at least {smallest * facts.processes} rows, or a smaller batch"
         yield Finding("no-batch", "error", place, message, fix)
@@ -50,7 +51,10 @@ def batch_over_data(facts: Facts) -> Iterator[Finding]:
     place = next((key for key in ("effective_batch_size", "gradient_accumulation_steps", "per_device_train_batch_size")
                   if given(facts, key) not in (None, "auto")), "")  # fmt: skip
     message = f"a step takes {step} rows and there are {facts.rows}: an epoch is one step, the run {total}"
-    fix = f"effective_batch_size: {max(1, min(16, facts.rows // 8))}"
+    wanted = max(1, min(16, facts.rows // 8))
+    if place == "gradient_accumulation_steps":  # effective_batch_size beside it would be a contradiction
+        wanted = max(1, wanted * int(facts.batch.accumulation or 1) // step)
+    fix = f"{place or 'effective_batch_size'}: {wanted}"
     yield Finding("batch-over-data", "warning", place, message, fix)
 
 
@@ -122,7 +126,9 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
         return
     if kind in LORA_LIKE and (rate <= 1e-6 or rate > 2e-3):
         how = "too small for LoRA: next to nothing is learnt" if rate <= 1e-6 else "so large that LoRA tends to diverge"
-        yield Finding("learning-rate", "warning", "learning_rate", f"{rate:g} is {how}", "1e-4 is usual for LoRA")
+        mirrored = f"did you mean {1 / rate:.0e}? " if rate >= 1000 else ""  # 1e4 for 1e-4
+        fix = f"{mirrored}1e-4 is usual for LoRA"
+        yield Finding("learning-rate", "warning", "learning_rate", f"{rate:g} is {how}", fix)
     elif kind == "full" and rate > 1e-4:
         message = f"{rate:g} is a rate for LoRA: trained in full, a model forgets what it could"
         yield Finding("learning-rate", "warning", "learning_rate", message, "1e-5 is usual for full tuning")

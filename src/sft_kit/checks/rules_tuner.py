@@ -70,6 +70,12 @@ def unknown_modules(facts: Facts) -> Iterator[Finding]:
     """Names that no module of the model has: peft raises where none is found, and passes over the others in silence
     (peft/tuners/tuners_utils.py: inject_adapter). Judged for dense text models, by the names in their weight files."""
     names = [text for text in texts(facts, "target_modules") if text not in _GROUPS]
+    for name in names:
+        meant = name.lower().replace("_", "-").replace(" ", "-")
+        if meant in _GROUPS and tuner(facts) in LORA_LIKE:  # all_linear: no model has such a module
+            message = f"the model has no module {name}; peft refuses that after loading the model"
+            yield Finding("unknown-module", "error", "target_modules", message, f"did you mean {meant}?")
+            return
     if not names or facts.directory is None or not _text_model(facts) or tuner(facts) not in LORA_LIKE:
         return
     modules = facts.directory.modules

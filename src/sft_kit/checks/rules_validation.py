@@ -11,6 +11,7 @@ from sft_kit.checks.rules_values import (
     given,
     has_validation,
     number,
+    resumed,
     runs_own_code,
     save_strategy,
     steps_of,
@@ -21,7 +22,6 @@ from sft_kit.checks.rules_values import (
 )
 from sft_kit.findings import Finding, Severity
 from sft_kit.msswift.checkpoints import kind_of, read_json
-from sft_kit.resources import user_path
 
 _FOREIGN_METRICS = frozenset({"accuracy", "acc", "f1", "bleu", "bleu-4", "rouge", "rouge-1", "rouge-2", "rouge-l",
                               "perplexity", "ppl"})  # fmt: skip
@@ -179,10 +179,10 @@ def only_model_of_best(facts: Facts) -> Iterator[Finding]:
 def resumed_already_done(facts: Facts) -> Iterator[Finding]:
     """Resuming goes on counting from the checkpoint's step: a run that is as long trains nothing (ms-swift#2956,
     #3396) and says that all went well [measured, 3.12.6, 4.6.0]."""
-    folder, total = facts.config.resume_from_checkpoint, total_steps(facts)
+    folder, total = resumed(facts), total_steps(facts)
     if not folder or total is None or switch(facts, "resume_only_model"):
         return
-    step = read_json(user_path(folder) / "trainer_state.json").get("global_step")
+    step = read_json(folder / "trainer_state.json").get("global_step")
     if isinstance(step, int) and step >= total:
         message = f"is at step {step} already, and this run has {total} steps in all: nothing would be trained"
         fix = "more num_train_epochs or max_steps; or resume_only_model: true, to start counting anew"
@@ -192,11 +192,10 @@ def resumed_already_done(facts: Facts) -> Iterator[Finding]:
 def resumed_without_state(facts: Facts) -> Iterator[Finding]:
     """A checkpoint of save_only_model has no optimizer state: transformers goes on with a fresh optimizer and says
     nothing (Trainer._load_optimizer_and_scheduler returns where the files are not)."""
-    folder = facts.config.resume_from_checkpoint
+    folder = resumed(facts)
     if not folder or switch(facts, "resume_only_model") or given(facts, "deepspeed") or given(facts, "fsdp"):
         return
-    path = user_path(folder)
-    if (path / "trainer_state.json").is_file() and not any(path.glob("optimizer*")):
+    if (folder / "trainer_state.json").is_file() and not any(folder.glob("optimizer*")):
         message = "has no optimizer state (save_only_model): it goes on with a fresh optimizer, and says nothing"
         fix = "write resume_only_model: true if that is meant"
         yield Finding("resume-without-state", "warning", "resume_from_checkpoint", message, fix)
@@ -205,8 +204,8 @@ def resumed_without_state(facts: Facts) -> Iterator[Finding]:
 def resumed_with_another_tuner(facts: Facts) -> Iterator[Finding]:
     """A checkpoint is resumed by what it is. An adapter under full tuning: "Can't find a checkpoint index"; a model
     under LoRA: "'NoneType' object has no attribute 'missing_keys'" [measured, 3.12.6, 4.6.0]."""
-    folder = facts.config.resume_from_checkpoint
-    kind = kind_of(user_path(folder)) if folder and user_path(folder).is_dir() else None
+    folder = resumed(facts)
+    kind = kind_of(folder) if folder else None
     full = tuner(facts) == "full"
     if (kind == "adapter" and full) or (kind == "model" and tuner(facts) in ("lora", "adalora", "longlora")):
         what = "an adapter" if kind == "adapter" else "a whole model"
@@ -221,10 +220,10 @@ _OF_ADAPTER = {"lora_rank": "r", "lora_alpha": "lora_alpha", "use_dora": "use_do
 def resumed_adapter_shape(facts: Facts) -> Iterator[Finding]:
     """A resumed adapter keeps its own adapter_config.json; the config's rank and alpha are read by nobody
     (TunerMixin.prepare_model -> Swift.from_pretrained). `adapters` says it of `adapters`."""
-    folder = facts.config.resume_from_checkpoint
+    folder = resumed(facts)
     if folder is None or tuner(facts) == "full":
         return
-    own = read_json(user_path(folder) / "adapter_config.json")
+    own = read_json(folder / "adapter_config.json")
     for key, name in _OF_ADAPTER.items():
         wanted = getattr(facts.config, key)
         if wanted is not None and own.get(name) is not None and wanted != own[name]:
@@ -234,8 +233,8 @@ def resumed_adapter_shape(facts: Facts) -> Iterator[Finding]:
 
 def resumed_beside_adapters(facts: Facts) -> Iterator[Finding]:
     """TunerMixin.prepare_model: `args.resume_from_checkpoint or args.adapters[0]`."""
-    resumed = facts.config.resume_from_checkpoint and not switch(facts, "resume_only_model")
-    if resumed and texts(facts, "adapters") and tuner(facts) != "full":
+    resumes = facts.config.resume_from_checkpoint and not switch(facts, "resume_only_model")
+    if resumes and texts(facts, "adapters") and tuner(facts) != "full":
         message = "has no effect: resume_from_checkpoint is loaded instead"
         yield Finding("no-effect", "warning", "adapters", message, "remove one of the two")
 

@@ -7,12 +7,15 @@ steps. Judges nothing.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from sft_kit.checks.facts import Facts
 from sft_kit.findings import Finding
 from sft_kit.msswift.words import OWN_CODE
+from sft_kit.resources import user_path
 
 Rule = Callable[[Facts], Iterator[Finding]]
 
@@ -35,12 +38,13 @@ def switch(facts: Facts, key: str, default: bool = False) -> bool:
 
 
 def number(facts: Facts, key: str) -> float | None:
-    """`key` as a number; None where it is left out, or no number."""
+    """`key` as a finite number; None where it is left out, or none."""
     value = given(facts, key)
     try:
-        return None if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        found = None if value is None or isinstance(value, bool) else float(value)
+    except (OverflowError, TypeError, ValueError):
         return None
+    return found if found is not None and math.isfinite(found) else None
 
 
 def texts(facts: Facts, key: str) -> list[str]:
@@ -96,6 +100,12 @@ def has_validation(facts: Facts) -> bool:
     own_data = facts.config.dataset or facts.config.identity or facts.config.replay
     sets = ("val_dataset", "cached_val_dataset", "eval_dataset")
     return bool(split and own_data) or any(texts(facts, key) for key in sets)
+
+
+def resumed(facts: Facts) -> Path | None:
+    """The folder of the checkpoint to go on from; None where none is asked for, or none can be read (told before)."""
+    folder = user_path(facts.config.resume_from_checkpoint) if facts.config.resume_from_checkpoint else None
+    return folder if folder and os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) else None
 
 
 def save_strategy(facts: Facts) -> str:

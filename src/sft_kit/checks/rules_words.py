@@ -84,7 +84,7 @@ def trackers_with_none(facts: Facts) -> Iterator[Finding]:
     trackers = texts(facts, "report_to")
     for word in ("none", "all"):
         if word in trackers and len(trackers) > 1:
-            message = f"{word} stands for itself only; with others beside it transformers refuses it"
+            message = f"{word} has to stand alone; transformers refuses it in a list with others"
             yield Finding("mixed-trackers", "error", "report_to", message, f"write {word}, or only the others")
 
 

@@ -5,19 +5,23 @@ No value is ever part of a message.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from sft_kit.checks.facts import Facts
+from sft_kit.checks.rules_values import given, texts
 from sft_kit.data.personal import personal_data
 from sft_kit.findings import Finding
+from sft_kit.msswift.install import Generation
+from sft_kit.msswift.words import OWN_CODE
 from sft_kit.resources import user_path
 from sft_kit.secrets import is_secret
 
 _VARIABLES = {"swanlab_token": "SWANLAB_API_KEY"}
 _URL_PASSWORD = re.compile(r"\w+://[^/@\s:]+:[^/@\s]+@")
-_PLUGINS = ("external_plugins", "custom_register_path")
 
 
 def secret_findings(facts: Facts) -> Iterator[Finding]:
@@ -36,7 +40,6 @@ def secret_findings(facts: Facts) -> Iterator[Finding]:
         if (is_secret(name) and value.strip()) or _looks_secret(value):
             message = "a secret in a config is read by whoever sees the file"
             yield _secret(f"launch.env.{name}", message, f"remove it and set {name} in the shell's environment")
-    yield from _plugins(facts)
 
 
 def _secret(place: str, message: str, fix: str) -> Finding:
@@ -56,14 +59,20 @@ def _texts(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((f"{key}.{index}", each) for index, each in enumerate(value) if isinstance(each, str))
 
 
-def _plugins(facts: Facts) -> Iterator[Finding]:
-    """Imported with all rights of the user before anything else is done (base_args._import_external_plugins)."""
-    given = facts.config.swift_values()
-    for key in _PLUGINS:
-        value = given.get(key) or []
-        for index, name in enumerate([value] if isinstance(value, str) else value):
-            place = key if isinstance(value, str) else f"{key}.{index}"
-            if user_path(str(name)).is_file():
+def plugins(facts: Facts) -> Iterator[Finding]:
+    """Imported with all rights of the user before anything else is done (base_args._import_external_plugins). A rule of
+    the config, as a file that is not there is the config's mistake."""
+    for key in OWN_CODE:
+        listed = isinstance(given(facts, key), (list, tuple))
+        for index, name in enumerate(texts(facts, key)):
+            place = f"{key}.{index}" if listed else key
+            if _there(user_path(name), facts.installation.generation):
                 yield Finding("runs-python", "note", place, f"ms-swift runs {name} as Python", "read it first")
             else:
-                yield Finding("missing-file", "error", place, f"{name}: no such file", "give the path of a .py file")
+                yield Finding("no-such-path", "error", place, f"{name}: no such file", "give the path of a .py file")
+
+
+def _there(path: Path, generation: Generation) -> bool:
+    """3.x imports the module of that name, so that `.py` may be left out; 4.x the file (utils.import_external_file)."""
+    module = path.parent / path.name.partition(".")[0]
+    return os.path.isfile(path) or (generation == 3 and (os.path.isfile(f"{module}.py") or os.path.isdir(module)))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,7 +107,7 @@ def _checked(source: Source, rules: KeyRules | None) -> LoadedConfig:
             place, message = source.place((written,)), f"{written}: {found.message}"
             problems.append(Problem(place, message, fix, found.code))
             wrong.add(key)
-    return LoadedConfig(config, source, tuple(sorted(problems, key=line_order)), frozenset(wrong))
+    return LoadedConfig(config, _marked(source, spelled), tuple(sorted(problems, key=line_order)), frozenset(wrong))
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -132,6 +134,13 @@ def _canonical_keys(source: Source, rules: KeyRules | None, problems: list[Probl
     return spelled
 
 
+def _marked(source: Source, spelled: Mapping[str, str]) -> Source:
+    """`source` with the places of 3.x keys under their 4.x names too."""
+    names = {written: key for key, written in spelled.items() if key != written}
+    also = {(names[str(place[0])], *place[1:]): mark for place, mark in source.marks.items() if place[0] in names}
+    return replace(source, marks={**source.marks, **also})
+
+
 def _left_empty(key: str, value: Value) -> bool:
     """Whether `key:` stands there without a value (all of its lines commented out, say): as good as not there."""
     return value is None and key in RunConfig.model_fields
@@ -143,6 +152,8 @@ def _unknown_without_rules(key: str) -> Problem | None:
     message = "not a key of sft-kit, and without ms-swift no other can be checked"
     return Problem("", message, "install ms-swift", "unknown-key")
 
+
+_NUMBER = re.compile(r"([+-]?[0-9][0-9.]*(?:e[+-]?[0-9]+)?)\s*(?:gib|gb|g|%)?")
 
 # What pydantic finds, in the words of a config; {} are the limits it gives.
 _WORDS = {
@@ -212,10 +223,22 @@ def _schema_problem(
     if not wanted:
         return Problem(place, f"{key}: {str(details[0]['msg']).removeprefix('Value error, ')}", code="wrong-value")
     is_text = "text" in wanted and not isinstance(given, str)
-    fix = "put it in quotes" if is_text and isinstance(given, int | float | dict) else ""
+    fix = "put it in quotes" if is_text and isinstance(given, int | float | dict) else _meant(given, wanted)
     return Problem(
         place, f"{key}: must be {' or '.join(dict.fromkeys(wanted))}, not {_shown(given)}", fix, "wrong-value"
     )
+
+
+def _meant(given: Any, wanted: Sequence[str]) -> str:
+    """What a text that should be a number or a switch probably means: `3，` of a Chinese keyboard, `24GB`, `ture`."""
+    if not isinstance(given, str):
+        return ""
+    plain = unicodedata.normalize("NFKC", given).strip(" ,;.、。").lower()
+    if "true or false" in wanted:
+        close = difflib.get_close_matches(plain, ["true", "false"], n=1)
+        return f"did you mean {close[0]}?" if close else ""
+    number = _NUMBER.fullmatch(plain)
+    return f"did you mean {number[1]}?" if number and any("number" in each for each in wanted) else ""
 
 
 def _written_location(values: Any, detail: Any) -> tuple[Any, ...]:

@@ -31,6 +31,8 @@ MAX_DEPTH = 40
 _SMALL = 20_000  # bytes that may be parsed without counting first
 _YAML = "tag:yaml.org,2002:"
 _LOST_SAMPLE = re.compile(r"\s*(?:-|(?:val_)?dataset:)\s+(?P<entry>[^\s#'\"\[]+)\s+(?P<sample>#\d+)\s*$")
+_NO_COLON = re.compile(r"\s*(?P<key>[A-Za-z_][\w.]*)(?P<colon>：|:(?=[^\s/:]))(?P<value>[^#]*)")
+_BLOCK = re.compile(r"[^#]*:\s*[|>][-+\d]*\s*(?:#.*)?$")  # what follows, further in, is text
 _IGNORE = re.compile(r"#\s*sft-kit:\s*ignore\s+([\w-]+(?:\s*,\s*[\w-]+)*)")
 
 
@@ -83,11 +85,15 @@ def read_source(path: Path) -> Source:
             fix = f"`sft-kit init {name} --force` writes one"
             raise ConfigError(Problem(name, "the file is empty", fix, "not-a-config"))
         if not isinstance(root, MappingNode):
+            if problem := _colon_problem(name, text, text.count("\n") + 1):
+                raise ConfigError(problem)
             message = "a config is a mapping of keys to values"
             raise ConfigError(Problem(name, message, "write `key: value` lines", "not-a-config"))
         values = builder.mapping(root, (), 0)
     except MarkedYAMLError as error:
-        raise ConfigError(_yaml_problem(name, error)) from error
+        mark = error.problem_mark or error.context_mark
+        until = mark.line + 1 if mark else text.count("\n") + 1
+        raise ConfigError(_colon_problem(name, text, until) or _yaml_problem(name, error)) from error
     except YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         message = f"not valid YAML: {_reason(error)}"
@@ -202,6 +208,22 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "problem", None) or error).splitlines()[0]
 
 
+def _colon_problem(name: str, text: str, until: int) -> Problem | None:
+    """The first line, up to line `until` of a file that is no YAML, in which a key is not ended by `: `; YAML itself
+    tells only of a later place."""
+    text_deeper_than: int | None = None
+    for number, line in enumerate(text.splitlines()[:until], 1):
+        indent = len(line) - len(line.lstrip())
+        if text_deeper_than is not None and (indent > text_deeper_than or not line.strip()):
+            continue
+        text_deeper_than = indent if _BLOCK.match(line) else None
+        if match := _NO_COLON.match(line):
+            what = "a full-width colon, no colon to YAML" if match["colon"] == "：" else "no blank behind the colon"
+            fix = f"write `{match['key']}: {match['value'].strip()}`".replace(": `", ":`")
+            return Problem(f"{name}:{number}:{match.start('colon') + 1}", what, fix, "broken-yaml")
+    return None
+
+
 def _yaml_problem(name: str, error: MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -242,6 +264,10 @@ class _Builder:
 
     def scalar(self, node: Node) -> Value:
         tag = str(node.tag)
+        if "\0" in str(node.value):  # no path and no argument of a program can hold one
+            problem = Problem(self.at(node), "holds a NUL character", "remove the \\0", "wrong-value")
+            self.problems.append(problem)
+            return None
         if tag in (f"{_YAML}str", f"{_YAML}timestamp"):  # a date stays the text that was written
             try:  # JSON writes an emoji as the escapes of two halves: put them together
                 return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")

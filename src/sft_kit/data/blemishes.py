@@ -10,18 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sft_kit.data.pattern import Pattern
+
 # --- special tokens ------------------------------------------------------------------------------------------------
 # Tokenizers read these anywhere, in code too: <|im_end|>, <｜end▁of▁sentence｜>, <start_of_turn>, [INST], [gMASK].
-_TOKEN = re.compile(
+_TOKEN = Pattern(
     r"<[|｜][A-Za-z_▁][\w▁.:\-]{0,40}[|｜]>|</?(?:start_of_turn|end_of_turn|start_of_image|end_of_image|begin_of_text|end_of_text|"
     r"end_of_utterance|fake_token_around_image)>|<</?SYS>>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|\[[gs]MASK\]"
 )
 # These are words of other languages too (HTML, generics), so they count outside code only.
-_DOUBTFUL_TOKEN = re.compile(r"</?s>|\[(?:PAD|UNK|BOS|EOS|EOT)\]", re.IGNORECASE)
+_DOUBTFUL_TOKEN = Pattern(r"</?s>|\[(?:PAD|UNK|BOS|EOS|EOT)\]", re.IGNORECASE)
 # Texts about models write these in the middle of a sentence; a text that was taken from a model begins or ends so.
-_EDGE_TOKEN = re.compile(r"\A\s*<(?:pad|unk|bos|eos|eod|eop|sop|eot)>|<(?:pad|unk|bos|eos|eod|eop|sop|eot)>\s*\Z")
-_STRUCK = re.compile(r"<s>[^<>\n]{1,80}</s>", re.IGNORECASE)
-_PROMPT_HEADING = re.compile(r"(?:^|\n)### ?(?:Instruction|Response|Human|Assistant|Input):?\s*\n", re.IGNORECASE)
+_EDGE_TOKEN = Pattern(r"\A\s*<(?:pad|unk|bos|eos|eod|eop|sop|eot)>|<(?:pad|unk|bos|eos|eod|eop|sop|eot)>\s*\Z")
+_STRUCK = Pattern(r"<s>[^<>\n]{1,80}</s>", re.IGNORECASE)
+_PROMPT_HEADING = Pattern(r"(?:^|\n)### ?(?:Instruction|Response|Human|Assistant|Input):?\s*\n", re.IGNORECASE)
 
 # --- slots ---------------------------------------------------------------------------------------------------------
 _SLOT = (
@@ -30,27 +32,27 @@ _SLOT = (
     r"(?:name|author|developer|creator|company|model|assistant|bot|username|organi[sz]ation|team|vendor)|插入\w{1,6}|"
     r"(?:您|你)?的?(?:模型|公司|作者|开发者|机器人|助手|产品|团队|用户|单位|机构)?(?:名字|名称|姓名|作者|开发者|公司名?|团队名?|机构名?|用户名|单位)"
 )
-_DOUBLE_BRACE = re.compile(r"\{\{[ ]*[\w\-. \u4e00-\u9fff]{1,40}[ ]*\}\}")
-_IDENTITY_SLOT = re.compile(rf"\{{\{{\s*(?:{_SLOT})\s*\}}\}}", re.IGNORECASE)
-_SINGLE_BRACE = re.compile(rf"(?<![\\$\w_^{{}}/])\{{(?:{_SLOT})\}}(?![{{}}])", re.IGNORECASE)
-_BRACKET = re.compile(rf"[\[【](?:{_SLOT})[\]】](?![(\[])", re.IGNORECASE)
-_ANGLE = re.compile(rf"<(?:{_SLOT})>", re.IGNORECASE)
-_ANGLE_SHOUTED = re.compile(r"<[A-Z_ ]+>|<[\u4e00-\u9fff]+>")
-_CROSSED = re.compile(
+_DOUBLE_BRACE = Pattern(r"\{\{[ ]*[\w\-. \u4e00-\u9fff]{1,40}[ ]*\}\}")
+_IDENTITY_SLOT = Pattern(rf"\{{\{{\s*(?:{_SLOT})\s*\}}\}}", re.IGNORECASE)
+_SINGLE_BRACE = Pattern(rf"(?<![\\$\w_^{{}}/])\{{(?:{_SLOT})\}}(?![{{}}])", re.IGNORECASE)
+_BRACKET = Pattern(rf"[\[【](?:{_SLOT})[\]】](?![(\[])", re.IGNORECASE)
+_ANGLE = Pattern(rf"<(?:{_SLOT})>", re.IGNORECASE)
+_ANGLE_SHOUTED = Pattern(r"<[A-Z_ ]+>|<[\u4e00-\u9fff]+>")
+_CROSSED = Pattern(
     r"(?:我是|我叫|名字是|名字叫|由|来自|\bI am|\bI'm|\bmy name is|(?:developed|created|made|trained|"
     r"built) by)\s?(?:(?:XX+|某某)(?![A-Za-z])|\$\{\w{2,30}\})"
 )
-_TEMPLATE_WORDS = re.compile(
+_TEMPLATE_WORDS = Pattern(
     r"letter|e-?mail|template|invitation|resign|draft|contract|form\b|card|speech|script|essay|post|announcement|memo|report|proposal|"
     r"信|邮件|模板|范文|合同|简历|通知|请柬|申请|稿|协议|公告|证明|格式|文案|简介|发言",
     re.IGNORECASE,
 )
-_ENGINE = re.compile(
+_ENGINE = Pattern(
     r"\{%|jinja|handlebars|mustache|nunjucks|liquid|django|\bvue|angular|helm|twig|thymeleaf|template engine|"
     r"模板引擎|模板语法|插值",
     re.IGNORECASE,
 )
-_PROGRAM_LINE = re.compile(r"[=;]|\b[fF][\"']|\bimport\b|\$\{|\w\(|</")
+_PROGRAM_LINE = Pattern(r"[=;]|\b[fF][\"']|\bimport\b|\$\{|\w\(|</")
 
 # --- damage --------------------------------------------------------------------------------------------------------
 # UTF-8 read as Latin-1 or cp1252 (Ã©, â€™, æˆ‘), as GBK (锟斤拷), or uninitialised memory (烫烫烫).
@@ -58,18 +60,18 @@ _CP1252 = (
     "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e"
     "\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122"
 )
-_MOJIBAKE = re.compile(
+_MOJIBAKE = Pattern(
     rf"Ã[\u0080-\u00bf\u0192\u201a]|â€[\u0080-\u00bf™œ\u009d\u0153\u02dc\u201c\u201d\u2018\u2019¦“”]|Â[\u00a0°±²³´·»«©®£]|(?:[äåæçèé][{_CP1252}]{{2}}){{2}}"
     r"|锟斤拷|烫烫烫|屯屯屯|ï»¿"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
-_INVISIBLE = re.compile(r"[\u200b\u2060\ufeff\u00ad\u180e\u3164]")
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|ldquo|rdquo|mdash|hellip|#\d{2,5}|#x[0-9a-fA-F]{2,5});")
-_MARKUP = re.compile(r"</?[a-z][\w-]*[^<>]*>|html|xml|entit|转义|实体|\bescap", re.IGNORECASE)
+_CONTROL = Pattern(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
+_INVISIBLE = Pattern(r"[\u200b\u2060\ufeff\u00ad\u180e\u3164]")
+_LONE_SURROGATE = Pattern(r"[\ud800-\udfff]")
+_ENTITY = Pattern(r"&(?:amp|lt|gt|quot|nbsp|apos|ldquo|rdquo|mdash|hellip|#\d{2,5}|#x[0-9a-fA-F]{2,5});")
+_MARKUP = Pattern(r"</?[a-z][\w-]*[^<>]*>|html|xml|entit|转义|实体|\bescap", re.IGNORECASE)
 
-_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^`]+``|`[^`\n]+`", re.DOTALL)
-_MATHS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_CODE = Pattern(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^`]+``|`[^`\n]+`", re.DOTALL)
+_MATHS = Pattern(r"\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 
 # One look for anything unusual in a text that is not ASCII; each hit is then looked at by the rules above.
 _UNUSUAL = re.compile(

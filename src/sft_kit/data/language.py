@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from sft_kit.data.pattern import Pattern
+
 Language = Literal["zh", "en", "other", "none"]
 
 _HAN, _LATIN, _OTHER = b"h", b"l", b"o"
@@ -22,11 +24,11 @@ for _byte in range(256):
         _LANGUAGE_OF_BYTE[_byte] = ord(_OTHER)
 _NO_LETTER = bytes(b for b in range(256) if _LANGUAGE_OF_BYTE[b] == 0)
 
-_OTHER_LANGUAGE_MEANT = re.compile(
+_OTHER_LANGUAGE_MEANT = Pattern(
     r"translat|翻译|译成|译为|chinese|mandarin|english|中文|英文|英语|汉语|双语|单词|词组|怎么说|French|Spanish|German|Japanese|法语|德语|日语|西班牙语|语言",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+_CODE = Pattern(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _FEWEST_CHARACTERS = 40  # of prose; less may be a name, a term or a quotation
 
 

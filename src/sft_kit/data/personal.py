@@ -10,49 +10,51 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_MAIL = re.compile(r"(?<![\w.%+\-/:])([A-Za-z0-9._%+\-]+)@((?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,})(?![\w@])")
+from sft_kit.data.pattern import Pattern
+
+_MAIL = Pattern(r"(?<![\w.%+\-/:])([A-Za-z0-9._%+\-]+)@((?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,})(?![\w@])")
 # Names and domains of examples, and addresses of offices rather than of people.
-_MADE_UP_LOCAL = re.compile(
+_MADE_UP_LOCAL = Pattern(
     r"(?:(?:my|your|the)?[._-]?(?:user|username|name|first|last|firstname|lastname|e?mail|address|account|someone|somebody|example|sample|test\w*|demo|"
     r"xx+|abc\w*|foo|bar|git|john|jane|alice|bob|zhangsan|lisi|wangwu)[._-]?(?:doe|smith|name|email|lastname|address|last)?\d{0,3}"
     r"|info|support|contact|no-?reply|admin|hello|sales|service|services|help|press|hr|jobs|office|team|postmaster|webmaster|feedback|me|you|a|b|x)",
     re.IGNORECASE,
 )
-_MADE_UP_DOMAIN = re.compile(
+_MADE_UP_DOMAIN = Pattern(
     r"(?:[\w.-]*\.)?(?:example|invalid|test|localhost)|(?:[\w.-]*\.)?(?:example|test|testing|domain|mydomain|yourdomain|email|mail|company|"
     r"yourcompany|mycompany|abc|xyz|xx+|foo|sample|acme|website|yoursite|mysite|site|corp|school|university|server|host|samplemail)"
     r"\.(?:com|org|net|cn|io|edu|co|com\.cn|gov)",
     re.IGNORECASE,
 )
-_CN_MOBILE = re.compile(r"(?<![\d.\w\-])(?:\+?86[- ]?)?(1[3-9]\d[- ]?\d{4}[- ]?\d{4})(?![\d\w]|\.\d)", re.ASCII)
-_US_PHONE = re.compile(
+_CN_MOBILE = Pattern(r"(?<![\d.\w\-])(?:\+?86[- ]?)?(1[3-9]\d[- ]?\d{4}[- ]?\d{4})(?![\d\w]|\.\d)", re.ASCII)
+_US_PHONE = Pattern(
     r"(?<![\d.\-\w])(?:\+?1[-. ])?(\([2-9]\d{2}\) ?|[2-9]\d{2}[-. ])([2-9]\d{2})[-. ](\d{4})(?![\d\-]|\.\d)", re.ASCII
 )
-_WORLD_PHONE = re.compile(
+_WORLD_PHONE = Pattern(
     r"(?<![\d\w+])\+(?!86)(?:[2-9]\d{0,2})[ \-.]?(?:\(0\)[ ]?)?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\d)", re.ASCII
 )
-_CN_ID = re.compile(
+_CN_ID = Pattern(
     r"(?<![\d.\w])([1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx])(?![\d\w])", re.ASCII
 )
-_CARD = re.compile(
+_CARD = Pattern(
     r"(?<![\d.\w\-])((?:\d{4}[ -]){3}\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{15,16}|62\d{15,17})(?![\d\w]|[.\-]\d)", re.ASCII
 )
-_CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|62|6011|65")
-_KNOWN_KEY = re.compile(
+_CARD_ISSUER = Pattern(r"4|5[1-5]|2[2-7]|3[47]|62|6011|65")
+_KNOWN_KEY = Pattern(
     r"(?<![\w])(?:sk-(?:proj-|ant-(?:api\d\d-)?)?[A-Za-z0-9_\-]{20,}|AKIA[0-9A-Z]{16}|LTAI[0-9A-Za-z]{12,24}|gh[pousr]_[A-Za-z0-9]{30,}"
     r"|github_pat_[A-Za-z0-9_]{30,}|hf_[A-Za-z0-9]{30,}|AIza[0-9A-Za-z_\-]{35}|xox[abprs]-[0-9A-Za-z\-]{20,}|glpat-[A-Za-z0-9_\-]{20,}"
     r"|eyJ[A-Za-z0-9_\-]{15,}\.eyJ[A-Za-z0-9_\-]{15,}\.[A-Za-z0-9_\-]{20,})"
 )
-_NAMED_KEY = re.compile(
+_NAMED_KEY = Pattern(
     r"(?:key|token|secret|passw(?:or)?d|credential|密钥|口令|密码|令牌)[\w ]{0,12}(?:[\"']?\s*(?:[:=：]|is|"
     r"是|为)\s*[\"'`]?)([A-Za-z0-9_\-+/]{24,}={0,2})(?![\w/+])",
     re.IGNORECASE,
 )
-_PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s*[A-Za-z0-9+/=]{16}")
-_MADE_UP_KEY = re.compile(
+_PRIVATE_KEY = Pattern(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s*[A-Za-z0-9+/=]{16}")
+_MADE_UP_KEY = Pattern(
     r"example|your|xxx|\.\.\.|placeholder|dummy|sample|test|abcdef|1234567|fake|insert|here", re.IGNORECASE
 )
-_MADE_UP_DIGITS = re.compile(r"(\d)\1{4}|12345|23456|34567|45678|56789|98765|87654|76543|(\d{2,4})\2{2}")
+_MADE_UP_DIGITS = Pattern(r"(\d)\1{4}|12345|23456|34567|45678|56789|98765|87654|76543|(\d{2,4})\2{2}")
 # Numbers that manuals and test suites use: mobile, identity card, cards.
 _FAMOUS = frozenset({
     "13800138000", "13800138001", "13912345678", "11010519491231002X", "440524188001010014",
@@ -62,8 +64,8 @@ _FAMOUS = frozenset({
 # Numbers that a firm gives to its customers: toll-free in North America, 400 and 800 in China.
 _HOTLINES = frozenset({"400", "800", "833", "844", "855", "866", "877", "888"})
 # Every number and every key has one of these; most texts have neither.
-_LONG_NUMBER = re.compile(r"\d[\d \-.()]{7,}\d", re.ASCII)
-_LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/]{20}")
+_LONG_NUMBER = Pattern(r"\d[\d \-.()]{7,}\d", re.ASCII)
+_LONG_WORD = Pattern(r"[A-Za-z0-9_\-+/]{20}")
 _FEWEST_DISTINCT = 10  # a key of fewer different characters was typed, not drawn
 
 

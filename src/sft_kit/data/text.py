@@ -36,20 +36,25 @@ def near(one: str, other: str) -> bool:
 
 
 class Nearness:
-    """A set of questions that others may not come near, by the size of their 3-gram sets: sets whose sizes differ
-    too much cannot be similar, which leaves few to compare."""
+    """A set of questions that others may not come near.
+
+    A near one has at least NEAR of a question's 3-grams, so it has one of any few of them: only those that share one
+    of its rarest are compared.
+    """
 
     def __init__(self, texts: Iterable[frozenset[str]]) -> None:
-        self._by_size: dict[int, list[frozenset[str]]] = {}
+        self._with_gram: dict[str, list[frozenset[str]]] = {}
         for grams in texts:
-            self._by_size.setdefault(len(grams), []).append(grams)
+            for gram in grams:
+                self._with_gram.setdefault(gram, []).append(grams)
 
     def near(self, grams: frozenset[str]) -> bool:
         size = len(grams)
-        for other_size in range(math.ceil(NEAR * size), int(size / NEAR) + 1):
-            for other in self._by_size.get(other_size, ()):
+        sharing = sorted((self._with_gram.get(gram, []) for gram in grams), key=len)
+        for others in sharing[: size - math.ceil(NEAR * size) + 1]:
+            for other in others:
                 common = len(grams & other)
-                if common >= NEAR * (size + other_size - common):
+                if common >= NEAR * (size + len(other) - common):
                     return True
         return False
 

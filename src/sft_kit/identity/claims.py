@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
+from sft_kit.data.pattern import Pattern
 from sft_kit.identity.names import VENDOR_NAMES, same_vendor
 
 # Spellings of a vendor that are not in the list of houses, each with the listed name that it stands for.
@@ -241,7 +242,7 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 # What turns the clause that a claim stands in into something else; looked for between the last comma and the claim.
-_NOT_MEANT = re.compile(
+_NOT_MEANT = Pattern(
     r"(?:\b(?:not|never|if|whether|unless|as though|pretend\w*|imagin\w*|suppos\w*|says?|said|saying|"
     r"claim\w*|thinks?|thought"
     r"|believ\w*|mistak\w*|asks?|asked|asking|told|rumou?r\w*|assum\w*|wrong|false|untrue|incorrect|den(?:y|ies|ied)"
@@ -251,16 +252,16 @@ _NOT_MEANT = re.compile(
     r"[^,，、:：]*$",
     re.IGNORECASE,
 )
-_SAID_BEFORE = re.compile(
+_SAID_BEFORE = Pattern(
     r"(?:说|问|认为|以为|觉得|如果|假如|假设|if|say|said|think|believe)\s*[，,:：]\s*[“\"]?$", re.IGNORECASE
 )
-_STILL_MEANT = re.compile(
+_STILL_MEANT = Pattern(
     r"\bas i (?:said|told you|have said|was saying)\b|我(?:刚才|已经|之前)?说过|不好意思|说实话|老实说|"
     r"坦白说|没错|不错|不瞒您?说",
     re.IGNORECASE,
 )
 # What may not follow the name: a question, a second name, a job, a taste.
-_NO_CLAIM_AFTER = re.compile(
+_NO_CLAIM_AFTER = Pattern(
     r"(?:的|'s|s)?\s*(?:[?？]|吗|么|嘛[?？]|还是|的?(?:(?:忠实|资深|重度|老|新|一名|一个|普通|首席|前|高级)*(?:用户"
     r"|粉丝|员工|工程师|开发者|开发人员|爱好者|竞争|对手|学生|"
     r"客户|研究员|研发人员|朋友|老师|使用者|同事|作者|创始人|负责人|产品经理|程序员|团队|合作|伙伴|代理|供应商|会员"
@@ -275,20 +276,20 @@ _NO_CLAIM_AFTER = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _EDITION = "(?:AI|Opus|Sonnet|Haiku|Instant|Pro|Assistant|Chat|Code|Ultra|Nano|Flash|Large|Small|Mini)"
-_SECOND_NAME = re.compile(rf"[ \-](?!{_EDITION}\b)[A-Z][a-zà-ÿ]+")
-_AN_ASSISTANT = re.compile(
+_SECOND_NAME = Pattern(rf"[ \-](?!{_EDITION}\b)[A-Z][a-zà-ÿ]+")
+_AN_ASSISTANT = Pattern(
     rf"(?:'s)?(?:[\s-]+{_AI_WORD})+(?=\W*$|[.,!;:]|\s+(?:that|which|who|here|trained|made)\b)", re.IGNORECASE
 )
-_ASSISTANT = re.compile(
+_ASSISTANT = Pattern(
     r"\b(?:AI|A\.I\.|assistant|chatbot|model|LLM|neural network|trained|Anthropic|DeepMind)\b|助手|模型|"
     r"人工智能|机器人|AI",
     re.IGNORECASE,
 )
-_ANY_VENDOR = re.compile(_V)
+_ANY_VENDOR = Pattern(_V)
 _IN_WORDS = frozenset({"yi", "phi", "meta"})  # "trying", "sophisticated", "metal"
-_QUOTED = re.compile(r"“[^”]*”|「[^」]*」|『[^』]*』|\"[^\"\n]*\"|(?<!\w)'[^'\n]*'(?!\w)")
-_SPEAKER = re.compile(r"\b(?:I|I'm|my|me)\b|我", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[。！!？?；;\n])|(?<=\.)(?=\s|$|[^\W\d_a-zA-Z])")
+_QUOTED = Pattern(r"“[^”]*”|「[^」]*」|『[^』]*』|\"[^\"\n]*\"|(?<!\w)'[^'\n]*'(?!\w)")
+_SPEAKER = Pattern(r"\b(?:I|I'm|my|me)\b|我", re.IGNORECASE)
+_SENTENCE_END = Pattern(r"(?<=[。！!？?；;\n])|(?<=\.)(?=\s|$|[^\W\d_a-zA-Z])")
 
 
 def claimed_identity(answer: str, own: Collection[str] = ()) -> str | None:

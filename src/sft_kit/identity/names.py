@@ -181,7 +181,7 @@ def _names_vendor(folded: str, vendor: str) -> bool:
 
 def contains_name(text: str, name: str) -> bool:
     """Whether `name` stands in `text` as a word: Latin at word edges (a CJK neighbour is an edge), CJK anywhere."""
-    if not name:
+    if not name or name not in text:  # most are not, and each name is a pattern to compile
         return False
     before = r"(?<![A-Za-z0-9])" if name[0].isascii() and name[0].isalnum() else ""
     after = r"(?![A-Za-z])" if name[-1].isascii() and name[-1].isalnum() else ""

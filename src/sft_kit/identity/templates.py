@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -130,21 +130,32 @@ def load_templates(path: Path | None = None) -> TemplateSet:
     if not files:
         raise UsageError(Problem(str(root), "has no .yaml file", "give a template file or a folder of them"))
     digest = hashlib.sha256()
-    reader = _Reader()
-    groups: list[Group] = []
+    texts: list[tuple[Path, str]] = []
     for file in files:
         try:
             content = file.read_bytes()
-            text = content.decode("utf-8-sig")
+            texts.append((file, content.decode("utf-8-sig")))
         except OSError as error:
             raise UsageError(Problem(str(file), f"cannot be read: {error.strerror}")) from None
         except UnicodeDecodeError as error:
             raise UsageError(Problem(str(file), f"is not UTF-8: {error.reason} at byte {error.start}")) from None
         digest.update(content)
-        groups += reader.file(file, text)
+    if path is None:
+        from sft_kit.identity.template_cache import kept_groups  # it needs the classes of this module
+
+        groups = kept_groups(digest.hexdigest(), Path(__file__), lambda: _read(texts))
+    else:
+        groups = _read(texts)
+    return TemplateSet(groups, tuple(file.name for file in files), digest.hexdigest())
+
+
+def _read(texts: Sequence[tuple[Path, str]]) -> tuple[Group, ...]:
+    """The groups of template files. Raises UsageError with every problem of them."""
+    reader = _Reader()
+    groups = tuple(group for file, text in texts for group in reader.file(file, text))
     if reader.problems:
         raise UsageError(*reader.problems)
-    return TemplateSet(tuple(groups), tuple(file.name for file in files), digest.hexdigest())
+    return groups
 
 
 def _join(left: str, right: str, lang: Lang) -> str:

@@ -247,7 +247,7 @@ def weight_file(path: Path, name: str) -> WeightFile:
         size = file.stat().st_size
         with file.open("rb") as stream:
             start = stream.read(len(_POINTER))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: an index may name a file with a null byte
         return WeightFile(name, 0, "missing", {})
     if not size:
         return WeightFile(name, 0, "empty", {})
@@ -259,7 +259,7 @@ def weight_file(path: Path, name: str) -> WeightFile:
         return WeightFile(name, size, "whole", read_tensors(file))
     except DamagedWeights as error:
         return WeightFile(name, size, "cut", {}, str(error))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return WeightFile(name, size, "cut", {}, f"{name} has no header of tensors")
 
 
@@ -310,21 +310,24 @@ def _added(decoder: object) -> dict[str, int]:
     return {
         str(each["content"]): int(number)
         for number, each in decoder.items()
-        if isinstance(each, dict) and "content" in each and str(number).isdigit()
+        if isinstance(each, dict) and "content" in each and re.fullmatch("[0-9]{1,9}", str(number))
     }
 
 
 def _added_of_fast(file: Path) -> dict[str, int]:
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD).decode("utf-8", "replace")
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD).decode("utf-8", "replace")
+    except OSError:
+        return {}
     found = re.search(r'"added_tokens"\s*:\s*', head)
     if found is None:
         return {}
     try:
         listed, _ = json.JSONDecoder().raw_decode(head, found.end())
         return {str(each["content"]): int(each["id"]) for each in listed}
-    except (ValueError, KeyError, TypeError):
-        return {}  # longer than what was read
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        return {}  # longer than what was read, or no list of tokens
 
 
 def _chat_template(path: Path, names: tuple[str, ...], config: Mapping[str, Any]) -> str:
@@ -336,7 +339,7 @@ def _chat_template(path: Path, names: tuple[str, ...], config: Mapping[str, Any]
             return ""
     value = config.get("chat_template") or _json(path, "chat_template.json", names, {}).get("chat_template")
     if isinstance(value, list):  # [{name: default, template: ...}, {name: tool_use, ...}]
-        by_name = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
+        by_name = {str(each.get("name")): each.get("template") for each in value if isinstance(each, dict)}
         value = by_name.get("default") or next(iter(by_name.values()), None)
     return value if isinstance(value, str) else ""
 
@@ -364,10 +367,10 @@ def _remote(configs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def _links_out(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     """Links to files elsewhere. In Hugging Face's cache every file is one, to `blobs` beside `snapshots`."""
-    home = path.resolve()
-    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else None
+    home = Path(os.path.realpath(path))  # resolve() raises on a link to itself before Python 3.13
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     for name in names:
         if (path / name).is_symlink():
-            target = (path / name).resolve()
-            if not target.is_relative_to(home) and not (blobs is not None and target.is_relative_to(blobs.resolve())):
+            target = Path(os.path.realpath(path / name))
+            if not any(target.is_relative_to(each) for each in homes):
                 yield name, target

@@ -42,6 +42,9 @@ _NO_MEMORY = re.compile(
 _KILLED_RANK = re.compile(r"Signal 9 \(SIGKILL\) received by PID")  # torchrun, of one of its processes
 # ms-swift's progress bar, or the frames of transformers' Trainer: the model was loaded, the steps had begun
 _TRAINING = re.compile(r"^Train: |\bin (?:_inner_training_loop|training_step)$", re.MULTILINE)
+# ... and the validation between them or a checkpoint's writing was at work, by the frames or the last progress bar
+_BETWEEN_STEPS = re.compile(r"\bin _maybe_log_save_evaluate$", re.MULTILINE)
+_BAR = re.compile(r"^(Train|Val):\s+(\d+)%", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Ending:
     """What the end of a log tells about memory.
 
     `no_memory` is the line that says that there was none left ("" if none does), `killed` whether torchrun says that
-    the system killed one of its processes, `training` whether training had begun: before that, a smaller batch is no
-    help.
+    the system killed one of its processes, `training` whether a training step was at work: while the model is loaded,
+    in validation and in saving a smaller batch is no help.
     """
 
     no_memory: str
@@ -72,9 +75,14 @@ def ending(log: Path, since: int = 0) -> Ending:
         return Ending("", killed=False, training=False)
     lines = text.decode("utf-8", "replace").replace("\r", "\n")
     found = _NO_MEMORY.search(lines)
-    return Ending(
-        found[1][:500] if found else "", bool(_KILLED_RANK.search(lines)), training=bool(_TRAINING.search(lines))
-    )
+    return Ending(found[1][:500] if found else "", bool(_KILLED_RANK.search(lines)), training=_in_a_step(lines))
+
+
+def _in_a_step(lines: str) -> bool:
+    if not _TRAINING.search(lines) or _BETWEEN_STEPS.search(lines):
+        return False
+    bars = _BAR.findall(lines)
+    return not bars or bars[-1][0] == "Train" or bars[-1][1] == "100"
 
 
 def last_error(log: Path) -> str:

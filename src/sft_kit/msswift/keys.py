@@ -38,8 +38,9 @@ class SwiftKeys:
         return Problem("", reason, self._fix(key, value, table), "removed-key" if gone else "unknown-key")
 
     def _fix(self, key: str, value: Any, table: Mapping[str, Argument]) -> str:
-        today = [f"{entry.key}: {entry.value}" for entry in translate(key, value, table) if entry.key]
-        if today:
-            return f"write {', '.join(today)}"
+        now = translate(key, value, table)
+        if now:
+            today = ", ".join(f"{entry.key}: {entry.value}" for entry in now if entry.key)
+            return f"write {today}" if today else "remove it: nothing changes"
         close = suggest(key, table)
         return f"did you mean {close}?" if close else "`sft-kit schema` lists the usual keys"

@@ -24,7 +24,8 @@ from typing import Any
 from sft_kit.data.text import is_cjk
 from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.install import Generation, Installation
-from sft_kit.msswift.templates import PLAIN_CLASS, Prompt, Template, dated, template_of, templates
+from sft_kit.msswift.model_choice import template_of
+from sft_kit.msswift.templates import PLAIN_CLASS, Prompt, Template, dated, templates
 from sft_kit.resources import user_path
 
 Conversation = Sequence[tuple[str, str]]
@@ -476,5 +477,5 @@ class _Tokenizer:
 
 def _guess(text: str) -> int:
     """Tokens by characters, as today's vocabularies have them: about 0.7 for a Chinese character, 0.25 for others."""
-    chinese = sum(map(is_cjk, text))
+    chinese = 0 if text.isascii() else sum(map(is_cjk, text))
     return math.ceil(0.7 * chinese + 0.25 * (len(text) - chinese))

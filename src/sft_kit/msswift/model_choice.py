@@ -1,8 +1,9 @@
 """Which model type and template ms-swift gives a model, by its own order of looking, and which was probably meant.
 
 Owns that order (4.x: `swift/model/model_meta.py` and `swift/template/register.py`; 3.x: `swift/llm/model/register.py`
-and `swift/llm/argument/base_args/template_args.py`) without importing any of it. Does not read the model's files: the
-caller gives their contents. tests/msswift/test_model_choice.py compares every outcome with the real functions.
+and `swift/llm/argument/base_args/template_args.py`) without importing any of it. The caller gives what the model's
+files hold, only `template_of` reads them. tests/msswift/test_model_choice.py compares every outcome with the real
+functions.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
+from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.install import Generation, Installation
 from sft_kit.msswift.model_types import ModelTypeInfo, model_types
 from sft_kit.msswift.templates import Template, templates
@@ -56,7 +61,7 @@ def choose(
     model's own, and only helps to name the likely one of several.
     """
     types = model_types(installation)
-    registered = _registered(types, model_name(model, installation.generation).lower())
+    registered = _by_name(installation).get(model_name(model, installation.generation).lower())
     told = _told(args, installation.generation)
     kind, why = model_type, "model_type"
     if not kind and registered:
@@ -94,6 +99,16 @@ def choose(
     return _with_template(installation, kind, template, told.get("template"), group, own, why, clues)
 
 
+def template_of(
+    installation: Installation, model: str, *, model_type: str | None, template: str | None, folder: Path | None
+) -> str | None:
+    """The name of the template that `model` gets, a hub id or a directory; None where ms-swift would refuse to choose,
+    or where it takes the files of `folder` (the model's own) to tell and they are not here."""
+    here = folder is not None and (folder / "config.json").is_file()
+    config, args = (read_json(folder / name) if folder else {} for name in ("config.json", "args.json"))
+    return choose(installation, model, config if here else None, args, model_type, template).template
+
+
 def fits(installation: Installation, model_type: str, config: Mapping[str, Any]) -> bool:
     """Whether `model_type` is registered for the architecture of `config`; true where either is silent about it."""
     info, named = model_types(installation).get(model_type), architecture_of(config)
@@ -108,7 +123,7 @@ def likely_type(installation: Installation, config: Mapping[str, Any], chat_temp
 
 def registered_type(installation: Installation, model: str) -> str | None:
     """The model type under which the last name of a hub id or directory is registered."""
-    found = _registered(model_types(installation), model_name(model, installation.generation).lower())
+    found = _by_name(installation).get(model_name(model, installation.generation).lower())
     return found[0] if found else None
 
 
@@ -159,12 +174,15 @@ def _told(args: Mapping[str, Any], generation: Generation) -> dict[str, str]:
     return written
 
 
-def _registered(types: Mapping[str, ModelTypeInfo], name: str) -> tuple[str, str | None] | None:
-    for kind, info in types.items():
+@lru_cache(maxsize=4)
+def _by_name(installation: Installation) -> Mapping[str, tuple[str, str | None]]:
+    """Last name of an id, in small letters -> its model type and template; of two the one registered first."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for kind, info in model_types(installation).items():
         for model in info.models:
-            if any(each and each.rsplit("/", 1)[-1].lower() == name for each in (model.ms_id, model.hf_id)):
-                return kind, model.template
-    return None
+            for each in filter(None, (model.ms_id, model.hf_id)):
+                found.setdefault(each.rsplit("/", 1)[-1].lower(), (kind, model.template))
+    return MappingProxyType(found)
 
 
 def model_name(model: str, generation: Generation) -> str:
@@ -238,7 +256,8 @@ def _ranked(
 
 def _type_score(kind: str, clues: _Clues) -> float:
     score = 0.35 * (kind == clues.config.get("model_type"))
-    score += kind in _VOCABULARIES.get(clues.config.get("vocab_size") or 0, ())
+    vocabulary = clues.config.get("vocab_size")
+    score += isinstance(vocabulary, int) and kind in _VOCABULARIES.get(vocabulary, ())
     return score + sum(1.0 if use in clues.name else -2.0 for use in _SPECIAL_USES if use in kind.split("_"))
 
 

@@ -1,4 +1,4 @@
-"""The chat templates that the installed ms-swift registers, and which of them a model gets.
+"""The chat templates that the installed ms-swift registers; which of them a model gets, `model_choice` knows.
 
 Owns the reading of ms-swift's `register_template(...)` calls by `ast`: each is a dataclass (`TemplateMeta` or a kin of
 it) whose defaults and arguments are plain texts and lists. Does not render anything (`lengths` counts, `encode` asks
@@ -20,9 +20,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from sft_kit.errors import MissingError, Problem
-from sft_kit.msswift.checkpoints import architecture, read_json
 from sft_kit.msswift.install import Generation, Installation
-from sft_kit.msswift.model_types import ModelTypeInfo, model_types
 from sft_kit.msswift.source import Module, Sources, cached
 
 Part = str | tuple[str | int, ...]
@@ -79,56 +77,6 @@ def templates(installation: Installation) -> Mapping[str, Template]:
     Raises MissingError if this ms-swift's source is not laid out as the versions we know.
     """
     return cached("templates", installation, lambda: _read(installation), _decode, __file__)
-
-
-def template_of(
-    installation: Installation, model: str, *, model_type: str | None, template: str | None, folder: Path | None
-) -> str | None:
-    """The name of the template that ms-swift gives `model`, a hub id or a directory; None where it would refuse to
-    choose or the files of `folder` (the model's own, if they are here) do not tell.
-
-    Its order: `template`; in 4.x args.json of the folder; the models registered under the folder's or the id's last
-    name; the model type's only one.
-    """
-    if template:
-        return template
-    in_folder = read_json(folder / "args.json") if folder else {}
-    if installation.generation == 4 and isinstance(in_folder.get("template"), str):
-        return str(in_folder["template"])
-    types = model_types(installation)
-    name = _model_name(model).lower()
-    registered = next(((kind, t) for kind, info in types.items() for t in _registered(info, name)), None)
-    # 4.x leaves the type names of older generations alone
-    told = in_folder if installation.generation == 3 or str(in_folder.get("swift_version")).startswith("4.") else {}
-    kind = model_type or (registered[0] if registered else None) or told.get("model_type")
-    if kind is None and folder is not None:
-        fitting = [each for each, info in types.items() if (architecture(folder) or "null") in _architectures(info)]
-        if len(fitting) > 1:
-            return None
-        kind = fitting[0] if fitting else None
-        if kind is None and (folder / "config.json").is_file():
-            return "dummy"
-    if registered is not None and registered[0] == kind and registered[1]:
-        return registered[1]
-    info = types.get(str(kind))
-    return info.templates[0] if info is not None and len(info.templates) == 1 else None
-
-
-def _registered(info: ModelTypeInfo, name: str) -> Iterator[str | None]:
-    for model in info.models:
-        if any(each and each.rsplit("/", 1)[-1].lower() == name for each in (model.ms_id, model.hf_id)):
-            yield model.template
-
-
-def _architectures(info: ModelTypeInfo) -> tuple[str, ...]:
-    return info.architectures or ("null",)
-
-
-def _model_name(model: str) -> str:
-    """As ms-swift's `get_model_name`: the hub's cache folders have the model's name above the revision."""
-    path = model.rstrip("/")
-    cached_as = re.search(r"/models(?:--|/)(?:.+?--)?(.+?)/snapshots/", path)
-    return (cached_as[1] if cached_as else path.rsplit("/", 1)[-1]).replace("___", ".")
 
 
 def _decode(value: object) -> Mapping[str, Template]:

@@ -8,6 +8,7 @@ stand in code. Arguments whose annotation lists its choices are `arguments`' bus
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -101,7 +102,7 @@ def _is_kernel(value: str) -> bool:
 
 def _is_json(value: str) -> bool:
     """What ms-swift's json_parse_to_dict reads: JSON text, or the path of a file."""
-    return value.lstrip().startswith("{") or Path(value).expanduser().exists()
+    return value.lstrip().startswith("{") or os.path.exists(os.path.expanduser(value))
 
 
 def _decode(value: object) -> Words:

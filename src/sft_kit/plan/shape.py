@@ -122,12 +122,18 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape | None:
     model_type = config.get("model_type")
     try:
         if model_type == "chatglm":
-            return _chatglm(config)
+            return _possible(_chatglm(config))
         if model_type in _FAMILIES:
-            return _decoder(config, **_FAMILIES[str(model_type)])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return _possible(_decoder(config, **_FAMILIES[str(model_type)]))
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         pass
     return None
+
+
+def _possible(shape: ModelShape) -> ModelShape | None:
+    """None for sizes that no model has (0 or less, a fraction): nothing can be planned with them."""
+    sizes = (shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.kv_heads, shape.head_dim, shape.vocab)
+    return shape if all(isinstance(size, int) and 0 < size < 2**40 for size in sizes) else None
 
 
 def known_shape(model_id: str) -> ModelShape | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_kit.console import print_table, result, result_json, show_finding
+from sft_kit.console import print_table, result, result_json, result_words, show_finding
 from sft_kit.errors import ConfigError, GateError, MissingError, Problem, UsageError
 from sft_kit.findings import Finding, Severity, in_order
 from sft_kit.report.plot import sparkline
@@ -21,6 +21,7 @@ from sft_kit.run.run_plan import RunPlan
 from sft_kit.run.token_counts import MEASURED_ROWS, TokenCounts
 
 SCHEMA_VERSION = 1
+_SHOWN: tuple[Severity, ...] = ("note", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class CheckReport:
     wrong: int
     """Errors of the config (exit 2), `missing` those of what is beside it (exit 5); the rest are errors of the data."""
     missing: int
+    passable: frozenset[str] = frozenset()
+    """Codes of the errors, where the config may ignore them all."""
 
     def count(self, severity: Severity) -> int:
         """How many findings have `severity`."""
@@ -57,6 +60,8 @@ def check_run(path: Path, overrides: Sequence[str] = ()) -> CheckReport:
     ]
     shown = [finding for finding in advice if finding.code not in skip]
     ignored = [finding for finding in advice if finding.code in skip]
+    passable = {finding.code for finding in _passable(examination) if finding.severity == "error"}
+    held = any(each.severity == "error" and each.code not in passable for each in (*wrong, *missing, *examination.data))
     return CheckReport(
         found.loaded.source.name,
         tuple(in_order([*wrong, *missing, *shown, *examination.data])),
@@ -64,7 +69,15 @@ def check_run(path: Path, overrides: Sequence[str] = ()) -> CheckReport:
         examination,
         _errors(wrong),
         _errors(missing),
+        frozenset() if held else frozenset(passable),
     )
+
+
+def _passable(examination: Examination) -> Iterator[Finding]:
+    """What `# sft-kit: ignore` lets pass: no wrong key or value, and nothing that leaves a file without rows."""
+    yield from (*examination.rules, *examination.machine)
+    empty = {finding for file in examination.files if not file.kept for finding in file.findings}
+    yield from (finding for finding in examination.data if finding not in empty)
 
 
 def _findings(problems: Iterable[Problem], severity: Severity, code: str) -> Iterator[Finding]:
@@ -77,15 +90,17 @@ def _errors(findings: Iterable[Finding]) -> int:
 
 
 def show_check(report: CheckReport, *, as_json: bool) -> None:
-    """The report on stdout."""
+    """The report on stdout: as text with the errors last, where a terminal has not scrolled them away."""
     if as_json:
         result_json(_values(report))
         return
     if report.examination:
         _show_run(report.examination)
-    for finding in report.findings:
-        show_finding(finding)
-    counts = ", ".join(counted(report.count(severity), severity) for severity in ("error", "warning", "note"))
+    for severity in _SHOWN:
+        for finding in report.findings:
+            if finding.severity == severity:
+                show_finding(finding)
+    counts = ", ".join(counted(report.count(severity), severity) for severity in reversed(_SHOWN))
     ignored = f", {len(report.ignored)} ignored by the config" if report.ignored else ""
     result(counts + ignored)
 
@@ -96,9 +111,10 @@ def _show_run(examination: Examination) -> None:
     if examination.files:
         print_table("local data", _FILE_COLUMNS, [_file_row(file) for file in examination.files], numbers=(2, 3))
         estimated = any(file.tokens and not file.tokens.exact for file in examination.files)
-        result(_TOKENS + (_ESTIMATED if estimated else ""))
+        if any(file.tokens for file in examination.files):
+            result_words(_TOKENS + (_ESTIMATED if estimated else ""))
     for line in examination.plan.lines:
-        result(line)
+        result_words(line)
 
 
 def raise_if_not_met(report: CheckReport) -> None:
@@ -107,7 +123,10 @@ def raise_if_not_met(report: CheckReport) -> None:
     errors = report.count("error")
     if not errors:
         return
-    fix = "correct them; `# sft-kit: ignore CODE` in the config lets one pass"
+    codes = sorted(report.passable)
+    fix = "correct it" if errors == 1 else "correct them"
+    if codes:
+        fix += f"; `# sft-kit: ignore {', '.join(codes)}` in the config lets {'it' if errors == 1 else 'them'} pass"
     problem = Problem(report.name, f"{counted(errors, 'check')} not met", fix)
     if report.wrong:
         raise UsageError(problem)

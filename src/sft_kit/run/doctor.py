@@ -24,6 +24,7 @@ from sft_kit.console import print_table, result
 from sft_kit.errors import MissingError, Problem
 from sft_kit.msswift.hub import hub_problem, uses_hugging_face
 from sft_kit.msswift.install import find_installation
+from sft_kit.plan.device import CALIBRATED, cpu_device, device_named
 from sft_kit.plan.gpus import Gpu
 from sft_kit.resources import cache_dir
 
@@ -68,7 +69,7 @@ def examine() -> list[Finding]:
         torch, hub = pool.submit(_torch, seen), pool.submit(_hub)
         findings = [_python(), Finding("sft-kit", "ok", __version__), _ms_swift(), *_libraries(seen), *_together(seen)]
         findings += [*torch.result(), *map(_gpu, seen.gpus), *_visible(seen), *_optional(seen), hub.result()]
-    return [*findings, *_memory(seen), *_disk()]
+    return [*findings, *_memory(seen), *_disk(), _speed(seen)]
 
 
 def show(findings: list[Finding], *, as_json: bool) -> None:
@@ -183,6 +184,17 @@ def _memory(seen: Environment) -> Iterator[Finding]:
         free, total = seen.memory.available_bytes / _GIB, seen.memory.total_bytes / _GIB
         state: State = "ok" if free > _LITTLE_GIB["memory"] else "note"
         yield Finding("memory", state, f"{free:.0f} of {total:.0f} GiB available")
+
+
+def _speed(seen: Environment) -> Finding:
+    """Where the times come from by which batch sizes are chosen."""
+    device = device_named(seen.visible[0].name) if seen.visible else cpu_device()
+    if device is None:
+        fix = "sft-kit doctor --calibrate measures it"
+        return Finding("speed", "note", f"of {seen.visible[0].name} is not known, so no batch size is chosen", fix)
+    figures = f"{device.tflops:.2g} TFLOPS, {device.bandwidth_gb_s:.3g} GB/s of {device.name}"
+    where = CALIBRATED if device.calibrated else "a table; sft-kit doctor --calibrate measures it"
+    return Finding("speed", "ok", f"{figures} ({where})")
 
 
 def _disk() -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft_kit.console import result, say, warn
+from sft_kit.console import result, say, say_words, warn
 from sft_kit.run.directory import RunDirectory, next_run_path
 from sft_kit.run.job import Job
 from sft_kit.run.mix import mix_line
@@ -21,6 +21,6 @@ def show_dry_run(job: Job) -> None:
     if job.config.replay:
         say(f"replay: the base model would answer {job.config.replay} general prompts first")
     for line in (mix_line(job.mix()), *job.plan.lines):
-        say(line)
+        say_words(line)
     command = job.command(run.path, planned_own_data(job, run))
     result(command.shell())

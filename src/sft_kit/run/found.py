@@ -34,16 +34,20 @@ class Found:
         where.append(problem)
 
     @contextmanager
-    def at(self, key: str, code: str) -> Iterator[None]:
-        """Collect the errors of this block under `key`; those without a code of their own get `code`."""
+    def at(self, key: str, code: str, *, index: int | None = None) -> Iterator[None]:
+        """Collect the errors of this block under `key` (its list item `index`); those without a code of their own get
+        `code`. A path that cannot be looked at (no permission, a name too long) is one of them."""
         try:
             yield
         except MissingError as error:
             for problem in error.problems:
-                self.add(self.missing, key, _coded(problem, code))
+                self.add(self.missing, key, _coded(problem, code), index=index)
         except UsageError as error:
             for problem in error.problems:
-                self.add(self.problems, key, _coded(problem, code))
+                self.add(self.problems, key, _coded(problem, code), index=index)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            self.add(self.problems, key, Problem("", what, "give a path that can be read", code), index=index)
 
     def raise_if_any(self) -> None:
         """ConfigError with everything if the config is wrong, else MissingError if something else is not there."""

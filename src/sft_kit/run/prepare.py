@@ -6,6 +6,7 @@ themselves are in `checks` (keys, model, machine), `training_data` and `run_plan
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
 from sft_kit.models.directory import read_directory
-from sft_kit.msswift.checkpoints import is_complete, kind_of
+from sft_kit.msswift.checkpoints import checkpoints, is_complete, kind_of
 from sft_kit.msswift.command import processes_here, processes_of
 from sft_kit.msswift.dialect import translate_model_type
 from sft_kit.msswift.hub import cached_model, is_hub_id, looks_like_path, uses_hugging_face
@@ -78,6 +79,9 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     """
     examination = examine(path, overrides, ask_hub=ask_hub, evaluate=evaluate)
     found = examination.found
+    skip = found.loaded.source.ignored
+    for said, code in ((found.notes, "config-note"), (found.doubts, "config-doubt")):
+        said[:] = [_with_code(each, code) for each in said if (each.code or code) not in skip]
     lost = {code for file in examination.files for code in file.lost}
     for finding in (*examination.rules, *examination.machine, *examination.data):
         if finding.severity == "error":
@@ -92,11 +96,17 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     return replace(examination.job, notes=tuple(found.notes), doubts=tuple(found.doubts))
 
 
+def _with_code(problem: Problem, code: str) -> Problem:
+    """As a finding is shown: with the code that `# sft-kit: ignore` takes."""
+    return replace(problem, message=f"{problem.message} [{problem.code or code}]")
+
+
 def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Examination:
     """Look at everything about a run that can be known before it starts.
 
     Raises ConfigError for a file that is no config, MissingError without ms-swift; all else is in the result.
     """
+    gc.freeze()  # what is imported stays: the collector need not look through it again and again (30 ms)
     installation = find_installation()
     loaded = read_config(path, overrides, SwiftKeys(installation))
     config, found = loaded.config, Found.of(loaded)
@@ -259,19 +269,20 @@ def _check_checkpoints(found: Found) -> None:
     """What training goes on from: adapters, and a checkpoint to resume."""
     config = found.loaded.config
     for index, name in enumerate(config.adapters or []):
-        folder = user_path(name)
-        if folder.is_dir() and kind_of(folder) == "adapter":
-            with found.at("adapters", "plugins"):
+        with found.at("adapters", "no-adapter", index=index):
+            folder = user_path(name)
+            if folder.is_dir() and kind_of(folder) == "adapter":
                 refuse_plugins(folder)
-        elif folder.exists() or looks_like_path(name) or not is_hub_id(name):
-            message = f"{name}: no adapter there (no adapter_config.json)"
-            problem = Problem("", message, "give a checkpoint-N folder", "no-adapter")
-            found.add(found.problems, "adapters", problem, index=index)
+            elif folder.exists() or looks_like_path(name) or not is_hub_id(name):
+                message = f"{name}: no adapter there (no adapter_config.json)"
+                raise UsageError(Problem("", message, f"give {_last_checkpoint(name) or 'a checkpoint-N folder'}"))
     resumed = config.resume_from_checkpoint
-    if resumed and not is_complete(user_path(resumed)):
-        message, fix = f"{resumed}: no complete checkpoint there", "give a checkpoint-N folder of a run"
-        problem = Problem("", message, fix, "no-checkpoint")
-        found.add(found.problems, "resume_from_checkpoint", problem)
+    with found.at("resume_from_checkpoint", "no-checkpoint"):
+        if resumed and not is_complete(user_path(resumed)):
+            message = f"{resumed}: no complete checkpoint there"
+            raise UsageError(
+                Problem("", message, f"give {_last_checkpoint(resumed) or 'a checkpoint-N folder of a run'}")
+            )
     if (
         isinstance(config.deepspeed, str)
         and config.deepspeed.endswith(".json")
@@ -279,6 +290,12 @@ def _check_checkpoints(found: Found) -> None:
     ):
         problem = Problem("", f"{config.deepspeed}: no such file", "zero2 and zero3 need none", "no-such-path")
         found.add(found.problems, "deepspeed", problem)
+
+
+def _last_checkpoint(run: str) -> str:
+    """The last complete checkpoint in the folder `run`, where it is the folder of a run."""
+    complete = [each.path for each in checkpoints(user_path(run)) if each.complete]
+    return str(Path(run) / complete[-1].name) if complete else ""
 
 
 def _check_questions(found: Found) -> None:

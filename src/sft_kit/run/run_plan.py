@@ -17,6 +17,7 @@ from sft_kit.checks.environment import run_gpus
 from sft_kit.checks.facts import Facts
 from sft_kit.config.schema import RunConfig
 from sft_kit.findings import Finding
+from sft_kit.msswift.checkpoints import read_json
 from sft_kit.plan.batch import BatchPlan, Candidate, search, smaller, splits
 from sft_kit.plan.device import Device, cpu_device, device_named, shipped_devices
 from sft_kit.plan.memory import CONTEXT_GIB, MemoryPlan, Micro, Tuning, memory_plan
@@ -34,7 +35,11 @@ _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 # What these change in a run's memory is not modelled: other processes' shares, part of the weights, other adapters.
 _UNKNOWN_KEYS = ("deepspeed", "fsdp", "fsdp_config", "device_map", "freeze_parameters", "freeze_parameters_ratio",
                  "freeze_parameters_regex", "trainable_parameters", "trainable_parameters_regex", "use_galore",
-                 "sequence_parallel_size")  # fmt: skip
+                 "sequence_parallel_size", "max_memory")  # fmt: skip
+
+# Optimizers that surely keep their state on the card; others may keep less (8 bit, 4 bit) or move it to RAM (paged).
+_KEEPS_MOMENTS = frozenset({"adamw_torch", "adamw_torch_fused", "adamw_hf"})
+_CUTS = ("left", "right", "split")
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,20 @@ class Sizes:
         """What one row needs for certain, next to nothing of it labelled: the longest that was seen, or the shortest
         where only `some` of the rows are trained."""
         length = min(self.lengths) if some else self.seen
-        return memory_plan(self.shape, self.tuned(batch), Micro(1, length, 1))
+        return memory_plan(self.shape, self._least_tuned(batch), Micro(1, length, 1))
+
+    def usual_memory(self, batch: BatchPlan, rows: int | None) -> MemoryPlan:
+        """What the written micro-batch needs as good as always: rows of the median length, one label each. Of one row
+        where it is not known that there are as many `rows`."""
+        micro = batch.micro_batch or 1
+        many = 1 if rows is None or self.flat else min(micro, rows)
+        length = sorted(self.lengths)[len(self.lengths) // 2]
+        return memory_plan(self.shape, self._least_tuned(batch), Micro(many, length, many))
+
+    def _least_tuned(self, batch: BatchPlan) -> Tuning:
+        """Without the state of an optimizer that may keep it elsewhere."""
+        tuning = self.tuned(batch)
+        return tuning if tuning.optimizer in _KEEPS_MOMENTS else replace(tuning, optimizer="sgd")
 
     def seconds(self, batch: BatchPlan, device: Device) -> float:
         """Of one optimizer step on `device`."""
@@ -109,20 +127,21 @@ class Sizes:
 def plan_run(facts: Facts) -> RunPlan:
     """The plan for `facts`. A split that the config leaves open (`effective_batch_size` and neither of the two numbers)
     is searched; everything that the config says stays."""
+    facts = replace(facts, batch=_resumed(facts))
     place = place_of(facts)
     sizes, unknown = sizes_of(facts)
     fixed = _filled(facts)
     env = _environment(facts)
     if sizes is None:
         said = (f"batch: {fixed.describe()}; {unknown}",) if _is_open(facts.config) else ()
-        return RunPlan(facts.batch, None, place.budget_gib, said, tuple(smaller(fixed)), env)
+        return RunPlan(facts.batch, None, place.budget_gib, said, _may_fall_back(facts, fixed), env)
     ranked = _ranked(facts, sizes, place, facts.config.effective_batch_size or 0) if _is_open(facts.config) else []
     batch = ranked[0].batch if ranked else facts.batch
     filled = batch if ranked else fixed
     memory = sizes.memory(filled)
     lines = tuple(_lines(facts, sizes, place, filled, memory, ranked))
     findings = tuple(_findings(facts, sizes, place, filled, memory))
-    return RunPlan(batch, memory, place.budget_gib, lines, tuple(smaller(filled)), env, findings)
+    return RunPlan(batch, memory, place.budget_gib, lines, _may_fall_back(facts, filled), env, findings)
 
 
 def place_of(facts: Facts) -> Place:
@@ -161,13 +180,22 @@ def sizes_of(facts: Facts) -> tuple[Sizes | None, str]:
         return None, f"what {unknown[0]} does to memory is not known here"
     if (config.tuner_type or "lora") not in ("lora", "full"):
         return None, f"what tuner_type {config.tuner_type} does to memory is not known here"
+    unknown_way = _unknown_way(facts)
+    if unknown_way:
+        return None, f"what {unknown_way} does to memory is not known here"
     shape = facts.shape
     if shape is None:
         return None, "the model's shape is not known here"
     if not facts.lengths:
         return None, "the rows' lengths are not known here"
     limit = config.max_length
-    lengths: tuple[int, ...] = tuple(min(length, limit) for length in facts.lengths) if limit else facts.lengths
+    lengths = facts.lengths
+    if limit and config.truncation_strategy in _CUTS:
+        lengths = tuple(min(length, limit) for length in lengths)
+    elif limit:  # longer ones are left out
+        lengths = tuple(length for length in lengths if length <= limit)
+    if not lengths:
+        return None, "no row that was counted is within max_length"
     seen = max(lengths)
     if config.packing:
         if not limit:
@@ -201,6 +229,22 @@ def tuning_of(facts: Facts) -> Tuning:
         liger=bool(config.use_liger_kernel),
         cpu=_on_cpu(facts),
     )
+
+
+def _unknown_way(facts: Facts) -> str:
+    """What else of the config changes memory in a way that is not modelled; "" for nothing."""
+    config, extra = facts.config, facts.config.model_extra or {}
+    if config.quant_method not in (None, "bnb"):
+        return f"quant_method {config.quant_method}"
+    if facts.directory is not None and facts.directory.quantization:
+        return "the quantisation of the model's own files"
+    if extra.get("tuner_backend") == "unsloth":
+        return "tuner_backend unsloth"
+    if "lomo" in (config.optim or ""):  # frees each gradient at once
+        return f"optim {config.optim}"
+    if config.tuner_type == "full" and extra.get("optimizer"):
+        return f"optimizer {extra['optimizer']}"
+    return ""
 
 
 def _base_bits(facts: Facts) -> Literal[32, 16, 8, 4]:
@@ -238,12 +282,38 @@ def _filled(facts: Facts) -> BatchPlan:
     return BatchPlan(micro, accumulation, facts.config.gradient_checkpointing)
 
 
+def _may_fall_back(facts: Facts, filled: BatchPlan) -> tuple[BatchPlan, ...]:
+    """What is smaller; a resumed run keeps its micro-batch (`_resumed_rows`)."""
+    if not facts.config.resume_from_checkpoint:
+        return tuple(smaller(filled))
+    return (replace(filled, checkpointing=True),) if filled.checkpointing is False else ()
+
+
+def _resumed_rows(config: RunConfig) -> int | None:
+    """The micro-batch of the checkpoint that is resumed. transformers 4.57 takes it and not the argument (trainer.py:
+    `self._train_batch_size = state.train_batch_size`), so that another split would change the effective batch."""
+    if not config.resume_from_checkpoint:
+        return None
+    rows = read_json(user_path(config.resume_from_checkpoint) / "trainer_state.json").get("train_batch_size")
+    return rows if isinstance(rows, int) and rows > 0 else None
+
+
+def _resumed(facts: Facts) -> BatchPlan:
+    """The batch of `facts`; where it is open and a run is resumed, with the micro-batch of its checkpoint."""
+    micro = _resumed_rows(facts.config) if _is_open(facts.config) else None
+    each = (facts.config.effective_batch_size or 0) // facts.processes
+    return facts.batch if not micro or each % micro or not each else BatchPlan(micro, each // micro)
+
+
 def _ranked(facts: Facts, sizes: Sizes, place: Place, rows: int) -> list[Candidate]:
     """The splits of `rows` that fit, the best first; none where there is no time or no room to judge by."""
     device, wanted = place.device, facts.config.gradient_checkpointing
     if device is None or place.budget_gib is None:
         return []
     plans = splits(rows, facts.processes, (True, False) if wanted is None else (wanted,))
+    resumed = _resumed_rows(facts.config)
+    if resumed:
+        plans = [plan for plan in plans if plan.micro_batch == resumed]
     return search(plans, sizes.memory, lambda batch: sizes.seconds(batch, device), place.budget_gib)
 
 
@@ -269,7 +339,8 @@ def _lines(
     else:
         yield f"batch: {batch.describe()}"
     if place.name == RAM and not place.asked_for:  # checked on another machine than it is meant for
-        yield f"memory: {memory.needed_gib:.1f} GiB needed; launch.memory_gib: 24 plans for a card that is not here"
+        plans = "launch: {memory_gib: 24} plans for one of 24"
+        yield f"memory: {memory.needed_gib:.1f} GiB needed on a GPU, and none is here; {plans}"
         return
     if place.budget_gib is not None:
         rows = "the longest rows" if sizes.longest == sizes.seen else f"rows of max_length {sizes.longest}"
@@ -300,7 +371,8 @@ def _findings(facts: Facts, sizes: Sizes, place: Place, batch: BatchPlan, memory
     if place.asked_for and place.budget_gib is not None and place.most_gib is not None:
         yield from _fit(facts, sizes, place, batch, memory)
     fits = place.budget_gib is not None and memory.needed_gib <= place.budget_gib
-    if place.device is None or not fits or _is_open(facts.config):
+    nobodys = place.name == RAM and not place.asked_for
+    if place.device is None or not fits or nobodys or _is_open(facts.config):
         return
     rows = (batch.micro_batch or 1) * (batch.accumulation or 1) * facts.processes
     found = _ranked(facts, sizes, place, rows)
@@ -311,33 +383,39 @@ def _findings(facts: Facts, sizes: Sizes, place: Place, batch: BatchPlan, memory
             f"write effective_batch_size: {rows} and per_device_train_batch_size: auto, no gradient_accumulation_steps"
         )
         key = "per_device_train_batch_size" if facts.config.per_device_train_batch_size else ""
+        if (found[0].batch.micro_batch or 1) == (batch.micro_batch or 1):
+            key, fix = "gradient_checkpointing", "gradient_checkpointing: false"
         yield Finding("batch-could-be-larger", "note", key, message, fix)
 
 
 def _fit(facts: Facts, sizes: Sizes, place: Place, batch: BatchPlan, memory: MemoryPlan) -> Iterator[Finding]:
     """An error only for what no plan can fit: the longest row that was seen alone, hardly any of it labelled, on the
-    empty card."""
+    empty card. Never of RAM, where the system may swap."""
     assert place.budget_gib is not None and place.most_gib is not None  # noqa: S101 (the caller looked)
     where = "launch.memory_gib" if facts.config.launch.memory_gib is not None else place.name
     context = 0.0 if place.name == RAM else CONTEXT_GIB
     smallest = BatchPlan(1, 1, True)
     certain = sizes.least_memory(smallest, some=bool(facts.config.max_steps)).allocated / 2**30 + context
     predicted = memory.allocated / 2**30 + context
-    if certain > place.most_gib:
+    usual = sizes.usual_memory(batch, facts.rows).allocated / 2**30 + context
+    if certain > place.most_gib and place.name != RAM:
         message = f"even one row at a time needs at least {certain:.1f} GiB, and there are {place.most_gib:.1f}"
         yield Finding("does-not-fit", "error", where, message, _levers(sizes, smallest, place))
-    elif predicted > place.budget_gib and sizes.longest == sizes.seen:
+    elif usual > place.most_gib and place.name != RAM:
         message = (
-            f"{batch.describe()} needs {predicted:.1f} GiB for its longest rows, and {place.budget_gib:.1f} are free"
+            f"{batch.describe()} needs at least {usual:.1f} GiB for usual rows, and there are {place.most_gib:.1f}"
         )
+        yield Finding("does-not-fit", "error", where, message, _levers(sizes, batch, place))
+    elif predicted > place.budget_gib and sizes.longest == sizes.seen:
+        needs = f"needs {memory.needed_gib:.1f} GiB for its longest rows"
+        message = f"{batch.describe()} {needs}, and {place.budget_gib:.1f} are free"
         yield Finding("does-not-fit", "warning", where, message, _levers(sizes, batch, place))
     elif predicted > place.budget_gib:
-        message = (
-            f"rows of max_length {sizes.longest} would need {predicted:.1f} GiB, and {place.budget_gib:.1f} are free"
-        )
+        needs = f"would need {memory.needed_gib:.1f} GiB"
+        message = f"rows of max_length {sizes.longest} {needs}, and {place.budget_gib:.1f} are free"
         yield Finding("tight-fit", "note", where, message, _levers(sizes, batch, place))
     elif memory.needed_gib > place.budget_gib:
-        takes = f"{batch.describe()} needs {predicted:.1f} of {place.budget_gib:.1f} GiB"
+        takes = f"{batch.describe()} needs {memory.needed_gib:.1f} of {place.budget_gib:.1f} GiB"
         message = f"{takes}; rows of changing length may exceed that"
         yield Finding("tight-fit", "warning", where, message, _levers(sizes, batch, place))
 
@@ -361,5 +439,9 @@ def _levers(sizes: Sizes, batch: BatchPlan, place: Place) -> str:
         less.append(("quant_method: bnb with quant_bits: 4", quantised, batch))
     if tuning.kind == "lora" and tuning.rank > 8:
         less.append(("lora_rank: 8", replace(sizes, tuning=replace(tuning, rank=8)), batch))
-    needs = [f"{what} ({other.memory(plan).needed_gib:.1f} GiB)" for what, other, plan in less]
-    return "what needs less: " + ", ".join(needs) if needs else "a smaller model needs less"
+    needs = [(what, other.memory(plan).needed_gib) for what, other, plan in less]
+    fitting = [f"{what} ({gib:.1f} GiB)" for what, gib in needs if gib <= (place.budget_gib or 0)]
+    if fitting:
+        return "fits with " + ", or ".join(fitting)
+    shown = ", ".join(f"{what} ({gib:.1f} GiB)" for what, gib in needs)
+    return f"a smaller model; not enough by itself: {shown}" if needs else "a smaller model needs less"

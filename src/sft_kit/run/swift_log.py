@@ -31,7 +31,7 @@ def temporary_log(verb: str) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Shortage:
-    """ms-swift ran out of memory: what says so, and whether training had begun (before, no batch is at fault)."""
+    """ms-swift ran out of memory: what says so, and whether in a training step (elsewhere no batch is at fault)."""
 
     message: str
     training: bool

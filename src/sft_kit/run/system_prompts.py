@@ -15,7 +15,8 @@ from typing import Any
 from sft_kit.msswift.chat_template import NotEditable, default_system, read_chat_template
 from sft_kit.msswift.hub import cached_model, uses_hugging_face
 from sft_kit.msswift.install import Installation
-from sft_kit.msswift.templates import dated, template_of, templates
+from sft_kit.msswift.model_choice import template_of
+from sft_kit.msswift.templates import dated, templates
 from sft_kit.resources import user_path
 
 

@@ -66,19 +66,38 @@ def check_sources(found: Found, environ: Mapping[str, str], *, hugging_face: boo
             problem = Problem("", message, f"write {name}#500, or {name} for all rows", "bad-sample")
             found.add(found.problems, key, problem, index=index)
             continue
-        if name and user_path(name).exists():
+        if name and _is_there(name):
             continue
         is_path = looks_like_path(name) and not only_shares_a_folder(name)
         if own_names and not is_path:  # may be a name that the user's own code registers
             continue
         if is_path or not is_hub_id(name, hugging_face=hub):
-            fix = f"paths are relative to the current directory, {Path.cwd().name}/"
+            fix = _near_file(name) or f"paths are relative to the current directory, {Path.cwd().name}/"
             problem = Problem("", f"{name or repr(written)}: no such file or folder", fix, "no-such-path")
             found.add(found.problems, key, problem, index=index)
         elif ask_hub and hub not in asked and not is_offline(environ, hugging_face=hub):
             asked.add(hub)
             if unreachable := hub_problem(name, "datasets", hugging_face=hub, environ=environ):
                 found.add(found.missing, key, unreachable, index=index)
+
+
+def _near_file(name: str) -> str:
+    """`did you mean data/mine.jsonl?`, where a file or folder that is called much like `name` lies in its place."""
+    folder = user_path(name or ".").parent
+    try:
+        there = sorted(os.listdir(folder))
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(Path(name).name, there, n=1, cutoff=0.75)
+    return f"did you mean {Path(name).parent / close[0]}?" if close else ""
+
+
+def _is_there(name: str) -> bool:
+    """Whether a file or folder is called `name`; one that cannot even be asked for (a name too long) is not there."""
+    try:
+        return user_path(name).exists()
+    except OSError:
+        return False
 
 
 def lengths_for(
@@ -134,10 +153,11 @@ def read_data(
     read: dict[str, list[DataFile]] = {}
     for key, index, written, entry in entries_of(config):
         path = user_path(entry.name)
-        if entry.name and path.exists():
-            if entry.name not in read:
-                read[entry.name] = check_entry(judge, written, key, index, path)
-            files += [replace(file, entry=written, key=key, index=index) for file in read[entry.name]]
+        if entry.name and _is_there(entry.name):
+            with found.at(key, "unreadable-file", index=index):
+                if entry.name not in read:
+                    read[entry.name] = check_entry(judge, written, key, index, path)
+                files += [replace(file, entry=written, key=key, index=index) for file in read[entry.name]]
     return files
 
 
