@@ -6,9 +6,7 @@ wrong with what is kept here.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 from sft_kit import __version__
 from sft_kit.identity.templates import Answer, ExpectTemplate, Group, Question, Text
-from sft_kit.resources import cache_dir
+from sft_kit.resources import cache_dir, keep_in_cache
 
 
 def kept_groups(digest: str, reader: Path, read: Callable[[], tuple[Group, ...]]) -> tuple[Group, ...]:
@@ -32,7 +30,7 @@ def kept_groups(digest: str, reader: Path, read: Callable[[], tuple[Group, ...]]
         return _decoded(json.loads(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         groups = read()
-        _write(file, _encoded(groups))
+        keep_in_cache(file, _encoded(groups))
         return groups
 
 
@@ -95,14 +93,3 @@ def _text(parts: list[str]) -> Text:
 
 def _texts(written: list[list[str]]) -> tuple[Text, ...]:
     return tuple(map(_text, written))
-
-
-def _write(file: Path, content: object) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -7,9 +7,7 @@ Owns `ast` over an installation's files and the cache's validity. Does not know 
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import TypeVar
 
 from sft_kit import __version__
 from sft_kit.msswift.install import Installation
-from sft_kit.resources import cache_dir
+from sft_kit.resources import cache_dir, keep_in_cache
 
 T = TypeVar("T")
 
@@ -140,21 +138,10 @@ def cached(
         pass
     value, sources = build()
     states = {str(path): _state(path) for path in sources}
-    _write(file, {"readers": readers, "sources": states, "value": value})
+    keep_in_cache(file, {"readers": readers, "sources": states, "value": value})
     return decode(value)
 
 
 def _state(path: Path) -> list[int]:
     stat = path.stat()
     return [stat.st_mtime_ns, 0 if path.suffix != ".py" else stat.st_size]
-
-
-def _write(file: Path, content: object) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
