@@ -14,16 +14,21 @@ import pytest
 CHILD = Path(__file__).with_name("real_parser.py")
 
 
-def ask_real_ms_swift(command_lines: list[tuple[str, list[str]]]) -> dict[str, Any]:
+def ask_child(child: Path, question: object) -> Any:
+    """What a script of this folder, run beside the real ms-swift, answers to `question`: JSON both."""
     done = subprocess.run(
-        [sys.executable, str(CHILD)],
-        input=json.dumps(command_lines),
+        [sys.executable, str(child)],
+        input=json.dumps(question),
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ask_real_ms_swift(command_lines: list[tuple[str, list[str]]]) -> dict[str, Any]:
+    answer: dict[str, Any] = ask_child(CHILD, command_lines)
     return answer
 
 

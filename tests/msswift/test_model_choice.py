@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.install import find_installation
 from sft_kit.msswift.model_choice import Choice, choose, fits, likely_type, registered_type, template_of
 from sft_kit.msswift.model_types import model_types
+from tests.msswift.conftest import ask_child
 
 CHILD = Path(__file__).with_name("real_choice.py")
 QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
@@ -92,20 +90,12 @@ def test_every_choice_is_the_real_ms_swifts(tmp_path: Path) -> None:
         if args is not None:
             (folder / "args.json").write_text(json.dumps(args), encoding="utf-8")
         asked.append((str(folder), model_type, template))
-    done = subprocess.run(
-        [sys.executable, str(CHILD)],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    theirs = ask_child(CHILD, asked)
     ours = []
     for folder_name, model_type, template in asked:
         choice = chosen(Path(folder_name), model_type, template)
         settled = None if choice.trouble else choice.template
         ours.append([choice.model_type, settled, choice.trouble, sorted(choice.candidates)])
-    theirs = json.loads(done.stdout.splitlines()[-1])
     different = [(case, our, real) for case, our, real in zip(cases, ours, theirs, strict=True) if our != real]
     assert len(theirs) > 400
     assert different == []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from sft_kit.checks.facts import Facts
 from sft_kit.findings import Finding
+from sft_kit.msswift.hub import is_set
 from sft_kit.msswift.model_types import model_types
 
-_TRUE = ("1", "true", "yes", "on")
 _GATED = ("meta-llama/", "google/gemma", "mistralai/", "CohereForAI/", "CohereLabs/", "bigcode/starcoder")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _KNOWN_VARIABLES = (
@@ -34,7 +34,7 @@ _TORCHRUN_PORT = 29500
 
 def hub_findings(facts: Facts) -> Iterator[Finding]:
     """Offline, the wrong hub, no token, a proxy without its package."""
-    if facts.config.use_hf is False and facts.environment.environ.get("USE_HF", "").lower() in _TRUE:
+    if facts.config.use_hf is False and is_set(facts.environment.environ, "USE_HF"):
         # base_args: `if self.use_hf or use_hf_hub(): self.use_hf = True`
         message = "false has no effect while USE_HF is set: Hugging Face is used"
         yield Finding("use-hf-contradicted", "warning", "use_hf", message, "unset USE_HF, or set USE_HF=0")
@@ -61,7 +61,7 @@ def variable_findings(facts: Facts) -> Iterator[Finding]:
 
 def _model_to_download(facts: Facts, name: str) -> Iterator[Finding]:
     environ = facts.environment.environ
-    offline = next((key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _true(environ, key)), "")
+    offline = next((key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if is_set(environ, key)), "")
     if facts.hugging_face and offline:
         # huggingface_hub/constants.py takes either for HF_HUB_OFFLINE
         fix = "unset it, or give a local directory"
@@ -78,7 +78,7 @@ def _model_to_download(facts: Facts, name: str) -> Iterator[Finding]:
         )
         yield Finding("gated-model", "warning", "model", message, "accept the licence there and set HF_TOKEN")
     old_hub = (facts.environment.release("huggingface-hub") or (1,)) < (1,)
-    fast = facts.hugging_face and old_hub and _true(environ, "HF_HUB_ENABLE_HF_TRANSFER")
+    fast = facts.hugging_face and old_hub and is_set(environ, "HF_HUB_ENABLE_HF_TRANSFER")
     if fast and not facts.environment.has("hf_transfer"):  # 0.x, file_download.http_get: ValueError
         message = "HF_HUB_ENABLE_HF_TRANSFER needs hf_transfer, which is not installed; downloads refuse to start"
         yield Finding("missing-package", "error", "", message, "pip install hf_transfer, or unset it")
@@ -96,10 +96,6 @@ def _by_httpx(facts: Facts) -> bool:
 
 def _proxy_names() -> list[str]:
     return [each for name in _PROXIES for each in (name, name.upper())]
-
-
-def _true(environ: Mapping[str, str], key: str) -> bool:
-    return environ.get(key, "").lower() in _TRUE
 
 
 def _name_on_the_other_hub(facts: Facts, name: str) -> str | None:

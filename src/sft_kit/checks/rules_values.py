@@ -14,6 +14,7 @@ from typing import Any
 
 from sft_kit.checks.facts import Facts
 from sft_kit.findings import Finding
+from sft_kit.msswift.arguments import TRUE
 from sft_kit.msswift.words import OWN_CODE
 from sft_kit.resources import user_path
 
@@ -34,7 +35,7 @@ def switch(facts: Facts, key: str, default: bool = False) -> bool:
     value = given(facts, key)
     if value is None:
         return default
-    return value if isinstance(value, bool) else str(value).lower() in ("yes", "true", "t", "y", "1")
+    return value if isinstance(value, bool) else str(value).lower() in TRUE
 
 
 def number(facts: Facts, key: str) -> float | None:

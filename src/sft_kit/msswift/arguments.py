@@ -265,8 +265,8 @@ def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
     )
 
 
-_TRUE = ("yes", "true", "t", "y", "1")
-_FALSE = ("no", "false", "f", "n", "0")
+TRUE = ("yes", "true", "t", "y", "1")  # transformers' string_to_bool
+FALSE = ("no", "false", "f", "n", "0")
 _NEGATIVE = re.compile(r"^-\d+$|^-\d*\.\d+$")  # argparse.ArgumentParser._negative_number_matcher
 
 
@@ -339,7 +339,7 @@ def _check_one(argument: Argument, value: object) -> str | None:
         meant = f"; did you mean {close[0]}?" if close else ""
         return f"takes {_wanted(argument)}, not {text!r}{meant}"
     if argument.kind == "bool":
-        return None if text.lower() in _TRUE + _FALSE else f"takes true or false, not {text!r}"
+        return None if text.lower() in TRUE + FALSE else f"takes true or false, not {text!r}"
     if argument.kind in ("int", "float"):
         try:
             int(text) if argument.kind == "int" else float(text)

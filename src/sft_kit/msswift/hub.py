@@ -48,14 +48,19 @@ def is_hub_id(name: str, *, hugging_face: bool = False) -> bool:
     return bool(_HUB_ID.fullmatch(name))
 
 
+def is_set(environ: Mapping[str, str], name: str) -> bool:
+    """Whether a variable that is a switch is on, as huggingface_hub and ms-swift read it."""
+    return environ.get(name, "").lower() in _TRUE
+
+
 def uses_hugging_face(use_hf: bool | None, environ: Mapping[str, str] = os.environ) -> bool:
     """Hugging Face when asked for by `use_hf` or `USE_HF=1`, else ModelScope: ms-swift's own rule."""
-    return bool(use_hf) or environ.get("USE_HF", "").lower() in _TRUE
+    return bool(use_hf) or is_set(environ, "USE_HF")
 
 
 def is_offline(environ: Mapping[str, str] = os.environ, *, hugging_face: bool) -> bool:
     """Whether the user has said that everything is on this machine already (HF_HUB_OFFLINE)."""
-    return hugging_face and environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+    return hugging_face and is_set(environ, "HF_HUB_OFFLINE")
 
 
 def cached_model(name: str, *, hugging_face: bool, environ: Mapping[str, str] = os.environ) -> Path | None:

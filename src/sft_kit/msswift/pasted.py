@@ -21,7 +21,7 @@ from sft_kit.config.shell import ShellCommand
 from sft_kit.config.source import Value, read_source
 from sft_kit.data.personal import personal_data
 from sft_kit.errors import SftKitError
-from sft_kit.msswift.arguments import Argument, arguments
+from sft_kit.msswift.arguments import FALSE, TRUE, Argument, arguments
 from sft_kit.msswift.dialect import (
     canonical,
     dataset_of_2,
@@ -144,7 +144,6 @@ def _asking(words: Sequence[str], installation: Installation) -> str:
 
 # --- what its words mean ---------------------------------------------------------------------------------------------
 
-_TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")  # argparse's, by transformers
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NO_CARRY = {
     "PYTHONPATH": "the installed ms-swift is run",
@@ -595,8 +594,8 @@ def _entry(key: str, argument: Argument, texts: Sequence[str], comment: str) -> 
 
 
 def _value(argument: Argument, text: str) -> Value:
-    if argument.kind == "bool" and text.lower() in _TRUE + _FALSE:
-        return text.lower() in _TRUE
+    if argument.kind == "bool" and text.lower() in TRUE + FALSE:
+        return text.lower() in TRUE
     if argument.kind == "int" and re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
     if argument.kind == "float":

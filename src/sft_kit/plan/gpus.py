@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sft_kit.errors import MissingError, Problem
 
@@ -197,4 +197,4 @@ def _holder(line: str) -> tuple[str, Holder] | None:
 
 def _with_holders(gpu: Gpu, holders: Sequence[tuple[str, Holder]]) -> Gpu:
     own = tuple(holder for uuid, holder in holders if uuid == gpu.uuid)
-    return Gpu(gpu.index, gpu.name, gpu.free_mib, gpu.total_mib, gpu.uuid, gpu.capability, gpu.driver, own)
+    return replace(gpu, holders=own)

@@ -1,7 +1,7 @@
 """Looks at the machine a run would use: Python, ms-swift, torch, CUDA, GPUs, optional parts, hubs, memory, disk.
 
-Sees what `check` sees (`environment`, `version_check`) and two things more that take seconds: torch itself, asked in a
-child process, so that a broken torch is a line of the report and not the end of it, and a hub.
+Sees what `check` sees (`checks.environment`, `checks.versions`) and two things more that take seconds: torch itself,
+asked in a child process, so that a broken torch is a line of the report and not the end of it, and a hub.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Literal
 
 from sft_kit.checks.environment import run_gpus
 from sft_kit.checks.facts import Facts
+from sft_kit.checks.rules_values import given
 from sft_kit.config.schema import RunConfig
 from sft_kit.findings import Finding
 from sft_kit.msswift.checkpoints import read_json
@@ -174,8 +175,7 @@ def place_of(facts: Facts) -> Place:
 def sizes_of(facts: Facts) -> tuple[Sizes | None, str]:
     """What memory and time follow from; or None and why it is not known."""
     config = facts.config
-    extra: Mapping[str, object] = config.model_extra or {}
-    unknown = [key for key in _UNKNOWN_KEYS if extra.get(key) or getattr(config, key, None)]
+    unknown = [key for key in _UNKNOWN_KEYS if given(facts, key)]
     if unknown:
         return None, f"what {unknown[0]} does to memory is not known here"
     if (config.tuner_type or "lora") not in ("lora", "full"):
@@ -233,17 +233,17 @@ def tuning_of(facts: Facts) -> Tuning:
 
 def _unknown_way(facts: Facts) -> str:
     """What else of the config changes memory in a way that is not modelled; "" for nothing."""
-    config, extra = facts.config, facts.config.model_extra or {}
+    config = facts.config
     if config.quant_method not in (None, "bnb"):
         return f"quant_method {config.quant_method}"
     if facts.directory is not None and facts.directory.quantization:
         return "the quantisation of the model's own files"
-    if extra.get("tuner_backend") == "unsloth":
+    if given(facts, "tuner_backend") == "unsloth":
         return "tuner_backend unsloth"
     if "lomo" in (config.optim or ""):  # frees each gradient at once
         return f"optim {config.optim}"
-    if config.tuner_type == "full" and extra.get("optimizer"):
-        return f"optimizer {extra['optimizer']}"
+    if config.tuner_type == "full" and given(facts, "optimizer"):
+        return f"optimizer {given(facts, 'optimizer')}"
     return ""
 
 
