@@ -10,63 +10,25 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sft_kit.errors import InterruptedRun, MissingError, UsageError
 from sft_kit.run import guard
-from sft_kit.run.process import Exit, Process, is_alive, process_started, start, supervise
+from sft_kit.run.directory import RunDirectory
+from sft_kit.run.living import is_alive, process_started
+from sft_kit.run.process import Exit, Process, start, supervise
+from tests.run.watching import CHILDREN, PATIENCE_S, Marked, wait_until
 
-CHILDREN = Path(__file__).with_name("children")
 PYTHON = [sys.executable, "-I", "-S"]
 SLEEP = ["sleep", "60"]
-# What an idle machine does in 10 ms a loaded one may do in seconds; only the promised times are asserted tightly.
-PATIENCE_S = 10.0
-
-
-class Marked:
-    """Processes that carry this test's mark in their environment, counted without the code under test."""
-
-    def __init__(self) -> None:
-        self.mark = uuid.uuid4().hex
-        self.env = {**os.environ, "TEST_MARK": self.mark, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    def living(self) -> list[int]:
-        pids = []
-        for directory in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if (
-                    directory.name.isdigit()
-                    and self.mark.encode() in (directory / "environ").read_bytes()
-                    and "State:\tZ" not in (directory / "status").read_text()
-                ):
-                    pids.append(int(directory.name))
-        return pids
-
-
-@pytest.fixture
-def marked() -> Iterator[Marked]:
-    marked = Marked()
-    yield marked
-    for pid in marked.living():
-        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "train.log"
-
-
-def wait_until(reached: Callable[[], bool], within_s: float = PATIENCE_S) -> float:
-    """Seconds until `reached`."""
-    began = time.monotonic()
-    while not reached():
-        assert time.monotonic() - began < within_s, "not reached in time"
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def stubborn(ready: Path) -> list[str]:
@@ -272,6 +234,15 @@ def test_failed_starts_leave_no_open_file_behind(log: Path) -> None:
         with pytest.raises(MissingError):
             start(["no-such-program"], log=log, env=os.environ, pipes=pipes)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_twenty_commands_later_as_many_files_are_open_as_before(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "sft-kit").mkdir()
+    before = os.listdir("/proc/self/fd")
+    for number in range(20):
+        with RunDirectory(tmp_path).lock(), start(["true"], log=log, env=os.environ, pipes=number % 2 == 0) as process:
+            process.wait(PATIENCE_S)
+    assert os.listdir("/proc/self/fd") == before
 
 
 # Stopping it
@@ -508,36 +479,6 @@ def test_the_guard_reaps_orphans_and_the_launcher_keeps_no_zombie(log: Path) -> 
     wait_until(lambda: children_of(process.guard_pid) == [process.pid])
     process.stop()
     assert not [pid for pid in children_of(os.getpid()) if state_of(pid) == "Z"]
-
-
-# Which process it is
-
-
-def test_a_process_is_alive_from_start_to_end(log: Path) -> None:
-    with start(SLEEP, log=log, env=os.environ) as process:
-        assert is_alive(process.pid, process.started)
-    assert not is_alive(process.pid, process.started)
-
-
-def test_a_reused_pid_is_not_the_same_process() -> None:
-    started = process_started(os.getpid())
-    assert started
-    boot, ticks = started.split(":")
-    assert is_alive(os.getpid(), started)
-    assert not is_alive(os.getpid(), f"{boot}:{int(ticks) - 1}")
-    assert not is_alive(os.getpid(), f"another-boot:{ticks}")
-    assert not is_alive(os.getpid(), "")
-
-
-def test_a_zombie_is_not_alive() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
-        started = process_started(child.pid)
-        assert started
-        assert is_alive(child.pid, started)
-        child.kill()
-        wait_until(lambda: state_of(child.pid) == "Z")
-        assert not is_alive(child.pid, started)
-        assert process_started(child.pid) is None
 
 
 # A command that is talked to

@@ -5,8 +5,10 @@ asks, when the launcher is gone for any reason (`kill -9` included), on SIGTERM,
 for left-overs once the command has ended. Does not own what the command is, nor what its end means: `process` starts
 the guard and reads its reports.
 
-Run as `python -I -S guard.py FD LAUNCHER_PID` in a session of its own. It stays resident for as long as a training run,
-so it imports little, and nothing of sft_kit. FD is one end of a socket pair whose other end only the launcher holds:
+Run as `python -I -S guard.py FD LAUNCHER_PID [LOCK_FD...]` in a session of its own. It stays resident for as long as a
+training run, so it imports little, and nothing of sft_kit. It keeps each LOCK_FD open to its end, and from the command,
+so that the lock of a run lasts until its trainer is gone. FD is one end of a socket pair whose other end only the
+launcher holds:
 
     launcher -> guard   the order (`pack`), then TERMINATE or KILL; end of file: the launcher is gone
     guard -> launcher   `started PID` or `failed cwd|exec ERRNO`; later `ended CODE`, where -N means signal N
@@ -28,7 +30,7 @@ TERMINATE = b"T"
 KILL = b"K"
 
 # Fields of /proc/PID/stat, counted after the name (proc(5) numbers them from 3).
-STATE, PARENT, SESSION, STARTED = 0, 1, 3, 19
+STATE, PARENT, SESSION, FLAGS, THREADS, STARTED = 0, 1, 3, 6, 17, 19
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
@@ -85,8 +87,9 @@ def send(pid: int, number: int) -> None:
 
 
 def main() -> None:
-    channel, launcher = int(sys.argv[1]), int(sys.argv[2])
-    os.set_inheritable(channel, False)
+    channel, launcher, *locks = map(int, sys.argv[1:])
+    for fd in (channel, *locks):
+        os.set_inheritable(fd, False)
     ends = (channel, *_handle(launcher))
     if os.getppid() != launcher:
         return

@@ -1,12 +1,12 @@
 """A long-running command that never outlives sft-kit.
 
-Owns: starting a command behind a guard process (guard.py), waiting for it without using CPU, stopping it with all it
-started, and telling one process from a later one with the same pid. Does not own what the command is or what its exit
-means; nothing here knows ms-swift. Linux only.
+Owns: starting a command behind a guard process (guard.py), waiting for it without using CPU, and stopping it with all
+it started. Does not own what the command is or what its exit means; nothing here knows ms-swift. Linux only.
 
 The command's output goes straight into its log file, so following a run costs the run nothing. However the launcher
-ends, `kill -9` included, the command and all its descendants are gone `grace_s` and a moment later. The launcher
-should start and supervise from its main thread: only that one is told of signals.
+ends, `kill -9` included, the command and all its descendants are gone `grace_s` and a moment later, and a lock of a run
+that the launcher held (lock.py) is held until then. The launcher should start and supervise from its main thread: only
+that one is told of signals.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, TextIO
 
 from sft_kit.errors import InterruptedRun, MissingError, Problem, SftKitError, UsageError
 from sft_kit.run import guard as protocol
+from sft_kit.run.living import MARK, end_marked, new_mark, process_started
+from sft_kit.run.lock import held
+from sft_kit.run.signals import signal_name, signals_to
+from sft_kit.secrets import blot, known_values
 
 GRACE_S = 3.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# In the environment of the command and so of all it starts: finds them when the guard itself was killed.
-_MARK = "SFT_KIT_GUARD"
-_SWEEP_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,15 @@ class Exit:
 
     def describe(self) -> str:
         """`exit code 7`, or `killed by SIGKILL`."""
-        return f"exit code {self.returncode}" if self.signal is None else f"killed by {_signal_name(self.signal)}"
+        return f"exit code {self.returncode}" if self.signal is None else f"killed by {signal_name(self.signal)}"
 
 
 class Process:
     """One running command. Made by `start`; leaving its `with` block, or dropping it, stops the command."""
 
-    def __init__(self, guard: subprocess.Popen[bytes], channel: socket.socket, pid: int, mark: str) -> None:
+    def __init__(
+        self, guard: subprocess.Popen[bytes], channel: socket.socket, pid: int, mark: str, at_end: Callable[[], object]
+    ) -> None:
         self.pid = pid
         """The command's process id."""
         self.guard_pid = guard.pid
@@ -73,6 +75,7 @@ class Process:
         self._guard = guard
         self._channel = channel
         self._mark = mark
+        self._at_end = at_end
         self._report = b""
         self._exit: Exit | None = None
 
@@ -139,12 +142,9 @@ class Process:
             ended = Exit(code) if code >= 0 else Exit(None, -code)
         else:
             # The guard was killed, and the kernel killed the command with it; what the command started may live on.
-            give_up_at = time.monotonic() + _SWEEP_S
-            while (left := _left_behind(self.guard_pid, self._mark)) and time.monotonic() < give_up_at:
-                for pid in left:
-                    protocol.send(pid, signal.SIGKILL)
-                time.sleep(0.02)
+            end_marked(self._mark, session=self.guard_pid)
             ended = Exit(None, signal.SIGKILL)
+        self._at_end()
         self._channel.close()
         return ended
 
@@ -162,29 +162,33 @@ def start(
 
     argv[0] is looked up in `env`'s PATH. The command reads nothing from the terminal: its stdin is empty. With
     `pipes` its stdin and stdout are the process's `stdin` and `stdout`, and only stderr goes to `log`. `grace_s` is
-    what lies between SIGTERM and SIGKILL when the command is stopped.
+    what lies between SIGTERM and SIGKILL when the command is stopped. When it has ended, secrets of `env` that it
+    printed are blotted out of `log`.
 
     Raises UsageError (log or cwd cannot be used) and MissingError (no such program); nothing is left then.
     """
-    mark = os.urandom(8).hex()
-    order = _order(argv, {**env, _MARK: mark}, cwd, grace_s)
+    own_mark, locks = new_mark(), held()
+    mark = {MARK: ".".join([*locks.values(), own_mark])}
+    order = _order(argv, {**env, **mark}, cwd, grace_s)
     channel, guards_end = socket.socketpair()
     with ExitStack() as undo:
         undo.callback(channel.close)
         with guards_end, _open_log(log) as output:
+            kept = [guards_end.fileno(), *locks]
             guard = undo.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-I", "-S", protocol.__file__, str(guards_end.fileno()), str(os.getpid())],
+                    [sys.executable, "-I", "-S", protocol.__file__, *map(str, (kept[0], os.getpid(), *kept[1:]))],
                     stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                     stdout=subprocess.PIPE if pipes else output,
                     stderr=output,
-                    pass_fds=[guards_end.fileno()],
+                    env={**os.environ, **mark},
+                    pass_fds=kept,
                     start_new_session=True,
                 )
             )
         undo.callback(channel.close)  # again, as this makes the guard leave, which Popen then waits for
         pid = _hand_over(order, channel, argv[0], log, cwd)
-        process = Process(guard, channel, pid, mark)
+        process = Process(guard, channel, pid, own_mark, partial(blot, log, known_values(env)))
         undo.pop_all()
     return process
 
@@ -198,14 +202,14 @@ def supervise(process: Process, *, tick: Callable[[], None], every_s: float = 0.
     """
     caught: list[int] = []
 
-    def on_signal(number: int, _: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         caught.append(number)
         if caught.count(signal.SIGINT) > 1:
             process.kill()
         else:
             process.terminate()
 
-    with _handling(on_signal):
+    with signals_to(on_signal):
         try:
             while (ended := process.wait(every_s)) is None:
                 tick()
@@ -214,28 +218,8 @@ def supervise(process: Process, *, tick: Callable[[], None], every_s: float = 0.
             process.stop()
             raise
     if caught:
-        raise InterruptedRun(f"stopped by {_signal_name(caught[0])}")
+        raise InterruptedRun(f"stopped by {signal_name(caught[0])}")
     return ended
-
-
-def process_started(pid: int) -> str | None:
-    """When `pid` started, for `is_alive`: this boot's id and clock ticks since then; None if there is no such process.
-
-    Unlike a time of day it stays exact when the clock is set, and is never the same again after a restart.
-    """
-    try:
-        fields = protocol.stat_fields(pid)
-    except OSError:
-        return None
-    boot = ""
-    with suppress(OSError):  # some sandboxes hide it
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return None if _is_dead(fields) else f"{boot}:{int(fields[protocol.STARTED])}"
-
-
-def is_alive(pid: int, started: str) -> bool:
-    """Whether the process that had `pid` when `process_started` said `started` still runs (a zombie does not)."""
-    return bool(started) and process_started(pid) == started
 
 
 def _order(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, grace_s: float) -> bytes:
@@ -291,44 +275,3 @@ def _readable(channel: socket.socket, timeout_s: float | None) -> bool:
     poll = select.poll()  # select.select fails where a descriptor is above 1023
     poll.register(channel, select.POLLIN)
     return bool(poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000)))
-
-
-def _left_behind(session: int, mark: str) -> list[int]:
-    """Living processes of that session, or with that mark in their environment."""
-    return [
-        pid
-        for pid, fields in protocol.process_table().items()
-        if not _is_dead(fields) and (int(fields[protocol.SESSION]) == session or _has_mark(pid, mark))
-    ]
-
-
-def _has_mark(pid: int, mark: str) -> bool:
-    try:
-        return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # gone, or not ours
-        return False
-
-
-def _is_dead(fields: list[bytes]) -> bool:
-    return fields[protocol.STATE] in (b"Z", b"X")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
-
-
-@contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Our handler for the stop signals, but for those ignored (nohup) or handled outside of Python."""
-    previous = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
-    ours = {number: old for number, old in previous.items() if old not in (None, signal.SIG_IGN)}
-    try:
-        for number in ours:
-            signal.signal(number, handler)
-        yield
-    finally:
-        for number, old in ours.items():
-            signal.signal(number, old)
