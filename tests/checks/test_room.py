@@ -12,6 +12,7 @@ from sft_kit.checks.room import checkpoint_bytes, room_findings
 from sft_kit.findings import Finding
 from sft_kit.plan.shape import shape_of
 from tests.checks.machine_facts import GIB, SMALL, card, directory, facts, machine, short
+from tests.small_disk import SmallDisk, on_small_disk
 
 LARGE = {  # Qwen2.5-7B
     **SMALL, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
@@ -50,6 +51,65 @@ def test_no_room_for_one_checkpoint_is_an_error() -> None:
             "disk-full", "error", "output_dir", "a checkpoint takes 42.6 GiB, and /runs has 40.0 GiB free",
             "make room, or give a directory on another disk",
         )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "fit", "message", "fix"),
+    [
+        ({}, 3.5, "6 checkpoints of 42.6 GiB are 255.3 GiB", "set save_total_limit: 2"),
+        ({"save_total_limit": 4}, 3.5, "5 checkpoints of 42.6 GiB are 212.8 GiB", "set save_total_limit: 2"),
+        ({}, 1.5, "6 checkpoints of 42.6 GiB are 255.3 GiB",
+         "make room, or set save_only_model: true (nothing to go on from then)"),
+    ],
+)  # fmt: skip
+def test_how_many_checkpoints_fit_is_said(keys: dict[str, Any], fit: float, message: str, fix: str) -> None:
+    one = PARAMETERS * 6 / GIB
+    (finding,) = found(fit * one, {"tuner_type": "full", "save_steps": 50, **keys})
+    assert (finding.message.partition(", and")[0], finding.fix) == (message, fix)
+
+
+def test_where_the_steps_are_not_known_a_run_that_keeps_every_checkpoint_on_a_small_disk_is_warned_of() -> None:
+    one = PARAMETERS * 6 / GIB
+    keys = {"tuner_type": "full", "save_steps": 50}
+    (finding,) = found(3.5 * one, keys, rows=None)
+    assert finding == Finding(
+        "disk-full", "warning", "output_dir",
+        "every checkpoint of 42.6 GiB is kept, as save_total_limit is not set, and /runs has 148.9 GiB free",
+        "set save_total_limit: 2",
+    )  # fmt: skip
+    assert found(3.5 * one, {**keys, "save_total_limit": 2}, rows=None) == []
+    assert found(20 * one, keys, rows=None) == []
+
+
+@pytest.mark.parametrize(
+    ("disk", "message"),
+    [
+        (Disk(Path("/runs"), 5000), "a run takes 2.0 MiB even without checkpoints, and /runs has 4.9 KiB free"),
+        (Disk(Path("/runs"), GIB, 0), "/runs can hold no more files (no inode is free)"),
+    ],
+)
+def test_a_disk_that_takes_nothing_more_is_an_error_whatever_the_model(disk: Disk, message: str) -> None:
+    unknown = directory({"model_type": "never_heard_of"})
+    findings = list(room_findings(facts(machine(card(), disk=disk), {}, directory=unknown)))
+    assert [(each.severity, each.place, each.message) for each in findings] == [("error", "output_dir", message)]
+
+
+def test_a_full_disk_for_temporary_files_or_answers_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(disk: SmallDisk) -> tuple[bool, list[Finding]]:
+        disk.fill()
+        monkeypatch.setenv("SFT_KIT_CACHE", str(disk.path))
+        return disk.real, list(room_findings(facts(machine(card(), environ={"TMPDIR": str(disk.path)}), {})))
+
+    free = f"{tmp_path} has 0 free"
+    real, findings = on_small_disk(tmp_path, call)
+    assert not real or findings == [
+        Finding("disk-full", "warning", "", f"{free}, and temporary files go there",
+                "make room, or set TMPDIR to a folder on another disk"),
+        Finding("disk-full", "warning", "", f"{free}, and what models answer is kept there",
+                "make room, or set SFT_KIT_CACHE to a folder on another disk"),
     ]  # fmt: skip
 
 

@@ -100,7 +100,9 @@ def test_a_new_run_has_its_folders_and_an_absolute_path(tmp_path: Path, monkeypa
     run = create_run(Path("deep/output"), versioned=True)
     assert re.fullmatch(r"v0-\d{8}-\d{6}", run.name)
     assert run.path.parent == tmp_path / "deep" / "output"
-    assert [str(path.relative_to(run.path)) for path in sorted(run.path.rglob("*"))] == ["sft-kit", "sft-kit/data"]
+    assert [str(path.relative_to(run.path)) for path in sorted(run.path.rglob("*"))] == [
+        "sft-kit", "sft-kit/data", "sft-kit/reserve",
+    ]  # fmt: skip
 
 
 def test_runs_that_are_created_at_once_get_different_directories(tmp_path: Path) -> None:
@@ -125,9 +127,23 @@ def test_an_unversioned_run_is_the_output_directory_itself(tmp_path: Path) -> No
 @pytest.mark.parametrize("entry", ["sft-kit", "args.json", "logging.jsonl", "checkpoint-5"])
 def test_an_unversioned_run_never_goes_into_another_one(tmp_path: Path, entry: str) -> None:
     (tmp_path / entry).mkdir()
+    if entry == "sft-kit":
+        (tmp_path / entry / "manifest.json").touch()
     assert refusal(lambda: create_run(tmp_path, versioned=False)) == (
         f"{tmp_path} already holds a run ({entry}); remove add_version: false, or give another output_dir"
     )
+
+
+def test_what_a_launcher_left_that_was_killed_before_its_first_manifest_is_no_run(tmp_path: Path) -> None:
+    run = create_run(tmp_path, versioned=False)
+    write_atomic(run.config_path, "model: a\n")
+    (run.kit / ".unfinished-manifest.json-abcdefgh.json").write_text("{")
+    assert create_run(tmp_path, versioned=False) == run
+    with run.lock():
+        assert sorted(path.name for path in run.kit.iterdir()) == ["config.yaml", "data", "lock", "reserve"]
+        assert refusal(lambda: create_run(tmp_path, versioned=False)).startswith(f"{tmp_path} already holds a run")
+    (run.data / "identity.jsonl").touch()
+    assert refusal(lambda: create_run(tmp_path, versioned=False)).startswith(f"{tmp_path} already holds a run")
 
 
 def test_an_output_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -148,7 +164,7 @@ def test_an_output_directory_without_permission_is_refused(tmp_path: Path) -> No
 
 def test_what_else_the_system_says_against_an_output_directory_is_passed_on() -> None:
     assert refusal(lambda: create_run(Path("/proc/self/output"), versioned=True)) == (
-        "/proc/self/output: output_dir cannot be used: No such file or directory"
+        "/proc/self/output: cannot be written: No such file or directory"
     )
 
 
@@ -184,14 +200,15 @@ def test_a_writer_that_is_killed_never_leaves_half_a_manifest(tmp_path: Path) ->
         "run = RunDirectory(Path(sys.argv[1])); manifest = run.read()\nprint('ready', flush=True)\n"
         "while True:\n    for size in (1, 200_000): run.write(replace(manifest, message='x' * size))"
     )
-    seen = set()
+    seen = set[int]()
     for _ in range(4):
         writer = child(code, run.path)
         assert writer.stdout is not None
         writer.stdout.readline()
-        until = time.monotonic() + 0.15
-        while time.monotonic() < until:
-            seen.add(len(run.read().message))
+        both, until = set[int](), time.monotonic() + 20  # a busy machine takes its time for an fsync
+        while not both >= {1, 200_000} and time.monotonic() < until:
+            both.add(len(run.read().message))
+        seen |= both
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
         seen.add(len(run.read().message))
@@ -204,6 +221,13 @@ def test_an_atomic_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: P
     with pytest.raises(UnicodeEncodeError):
         write_atomic(path, "\udce9")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_what_a_second_start_without_memory_leaves_takes_no_place_of_the_first(tmp_path: Path) -> None:
+    run = make(tmp_path, "v0-20260101-000000")
+    (run.kit / "attempt-1.jsonl").write_text("")
+    (run.kit / "attempt-2").mkdir()
+    assert run.next_attempt() == run.kit / "attempt-3.jsonl"
 
 
 def test_the_present_moment_has_its_offset() -> None:
@@ -239,8 +263,10 @@ def test_a_manifest_that_is_not_ours_is_refused_by_its_path(tmp_path: Path, text
         b"[" * 100_000,
         b'{"status": "failed", "schema": 1}',
         b'{"status": "failed", "schema": 1, "created": "", "config": "", "argv": null}',
+        b'{"status": "failed", "schema": 1, "created": "", "config": "", "signs": [1]}',
+        b'{"status": "failed", "schema": 1, "created": "", "config": "", "versions": []}',
     ],
-    ids=["bytes", "deep", "keys missing", "wrong type"],
+    ids=["bytes", "deep", "keys missing", "wrong type", "no table", "no object"],
 )
 def test_a_manifest_that_makes_no_sense_is_called_damaged(tmp_path: Path, content: bytes) -> None:
     run = make(tmp_path, "v0-20260101-000000")
@@ -314,12 +340,15 @@ def test_a_finished_manifest_is_believed_while_the_lock_is_held(tmp_path: Path, 
 
 
 def test_a_run_is_held_by_one_launcher_at_a_time(running: tuple[RunDirectory, subprocess.Popen[str]]) -> None:
+    run, launcher = running
+
     def hold() -> None:
-        with running[0].lock():
+        with run.lock():
             pass
 
-    assert refusal(hold) == (
-        f"{running[0].path}: another sft-kit is using this run directory; wait for it, or give another output_dir"
+    assert re.sub(r"since \S+ \S+\)", "since then)", refusal(hold)) == (
+        f"{run.path}: another sft-kit is using this run directory (pid {launcher.pid} since then); "
+        "wait for it, or give another output_dir"
     )
 
 

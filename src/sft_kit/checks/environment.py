@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from sft_kit.config.schema import RunConfig
 from sft_kit.plan.gpus import Gpu, freest, list_gpus, visible_gpus
+from sft_kit.writes import room_at
 
 _READ = ("ms-swift", "transformers", "torchvision", "torchaudio")
 """Packages whose own requirements are judged."""
@@ -38,10 +38,11 @@ class Torch:
 
 @dataclass(frozen=True)
 class Disk:
-    """`folder` is the nearest that exists above the place meant."""
+    """`folder` is the nearest that exists above the place meant; `free_files` None where inodes are not counted."""
 
     folder: Path
     free_bytes: int
+    free_files: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,8 @@ def look_at_disk(path: Path) -> Disk | None:
     folder = next((each for each in (path, *path.parents) if os.path.isdir(each)), None)
     if folder is None:
         return None
-    try:
-        return Disk(folder, shutil.disk_usage(folder).free)
-    except OSError:
-        return None
+    room = room_at(folder)
+    return Disk(folder, room.free_bytes, room.free_files) if room else None
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -9,14 +9,13 @@ newline, `history` holds earlier (question, answer) pairs, `system` is a column 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from sft_kit.data.rows import Message, Role, Row, disorder
 from sft_kit.errors import Problem, UsageError
+from sft_kit.writes import not_written, put_in_place
 
 Format = Literal["messages", "alpaca", "sharegpt"]
 
@@ -72,27 +71,10 @@ def write_text(path: Path, text: str, *, check: Callable[[Path], None] | None = 
     except UnicodeEncodeError as error:
         raise UsageError(Problem(str(path), f"a text is not Unicode: {error.reason}", "remove it")) from None
     try:
-        _replace(path, content, check)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(path, content, check)
     except OSError as error:
-        raise UsageError(Problem(str(path), f"cannot be written: {error.strerror}")) from None
-
-
-def _replace(path: Path, content: bytes, check: Callable[[Path], None] | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        if check is not None:
-            check(temporary)
-        # mkstemp makes files private; a data file is as readable as any other that the user creates.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise not_written(path, error, len(content)) from None
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -141,6 +123,9 @@ def _json(path: Path, text: str, first_line: int) -> object:
     except json.JSONDecodeError as error:
         place = f"{path}:{first_line + error.lineno - 1}:{error.colno}"
         raise UsageError(Problem(place, f"is not JSON: {error.msg}")) from None
+    except (ValueError, RecursionError) as error:
+        why = "is nested too deeply" if isinstance(error, RecursionError) else "has a number of too many digits"
+        raise UsageError(Problem(f"{path}:{first_line}", f"{why} to be read")) from None
 
 
 def _json_list(path: Path, text: str) -> list[tuple[int, object]]:

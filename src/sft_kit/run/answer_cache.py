@@ -9,16 +9,20 @@ damaged costs only itself. Does not own what becomes of an answer.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sft_kit.console import warn
 from sft_kit.resources import cache_dir
+from sft_kit.writes import not_written
 
 Kind = Literal["replay", "evaluation", "likelihood"]
 Asked = tuple[tuple[str, str], ...]
@@ -150,10 +154,19 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     content = "".join("\n" + json.dumps(line) for line in lines).encode("ascii")
-    with suppress(OSError):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, content)
+            if os.write(descriptor, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
+    except OSError as error:
+        _cannot_keep(path.parent, error.errno or 0)
+
+
+@cache
+def _cannot_keep(folder: Path, number: int) -> None:
+    """Said once: the answers of this run are known all the same."""
+    warn(f"answers are not kept for later: {not_written(folder, OSError(number, os.strerror(number)))}")

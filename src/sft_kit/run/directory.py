@@ -9,25 +9,40 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import itertools
 import json
 import math
 import os
 import re
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sft_kit.errors import Problem, UsageError
+from sft_kit.run.lock import hold, is_held
+from sft_kit.secrets import hide_in
+from sft_kit.writes import (
+    FULL,
+    UNFINISHED,
+    NotWritten,
+    is_of_disk,
+    not_written,
+    put_in_place,
+    remove_unfinished,
+    room_at,
+)
 
 Status = Literal["planned", "running", "succeeded", "failed", "interrupted"]
 SCHEMA_VERSION = 1
-_UMASK = os.umask(0)  # can only be read by setting it
-os.umask(_UMASK)
+_QUOTES = ("message", "attempts", "resumed", "signs", "failure")  # fields that hold what others printed
+_TABLES = ("data", "mix", "attempts", "resumed", "signs")
+_OBJECTS = ("env", "versions", "replay", "seconds", "scores", "failure")
 RUN_NAME = re.compile(r"^v(\d+)-\d{8}-\d{6}$")
+_RESERVE_BYTES = 64 * 1024  # a manifest takes a tenth of it
 _OF_A_RUN = re.compile(r"^(sft-kit|args\.json|logging\.jsonl|checkpoint-.*)$")
 
 
@@ -60,6 +75,10 @@ class Manifest:
     scores: Mapping[str, Any] = field(default_factory=dict)
     # where memory ran out: micro_batch, accumulation, checkpointing, returncode, signal, message of each start
     attempts: Sequence[Mapping[str, Any]] = ()
+    # each `train --resume`: at, checkpoint (None: from the beginning), step, status and message before, changed keys
+    resumed: Sequence[Mapping[str, Any]] = ()
+    signs: Sequence[Mapping[str, Any]] = ()  # what was seen wrong while it trained: code, severity, step, message, fix
+    failure: Mapping[str, Any] = field(default_factory=dict)  # why ms-swift failed: code, cause, fix, lines of its log
     schema: int = SCHEMA_VERSION
 
     @property
@@ -109,20 +128,45 @@ class RunDirectory:
         """Everything ms-swift printed while training."""
         return self.kit / "train.log"
 
-    def attempt(self, number: int) -> Path:
-        """ms-swift's step records of a start (from 1) that ran out of memory."""
-        return self.kit / f"attempt-{number}.jsonl"
+    def next_attempt(self) -> Path:
+        """Where the step records of a start that ran out of memory go, and in a folder of that name its checkpoints:
+        `attempt-1.jsonl`, or the first that is free (a resumed run can run out again)."""
+        files = (self.kit / f"attempt-{number}.jsonl" for number in itertools.count(1))
+        return next(file for file in files if not (file.exists() or file.with_suffix("").exists()))
 
     @property
     def logging_jsonl(self) -> Path:
         """ms-swift's own step records."""
         return self.path / "logging.jsonl"
 
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk that a live run keeps, so that how it ended can be written when all else is full."""
+        return self.kit / "reserve"
+
     def write(self, manifest: Manifest) -> None:
-        """Replace the manifest in one step: a reader sees the old or the new one, never half of it."""
-        text = json.dumps(_finite(asdict(manifest)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        """Replace the manifest in one step: a reader sees the old or the new one, never half of it.
+
+        Raises NotWritten, with the old one whole. A last status that finds the disk full takes the reserve.
+        """
+        values: dict[str, Any] = _finite(asdict(manifest))
+        values |= hide_in({name: values[name] for name in _QUOTES})
+        text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         # a path that is not UTF-8 becomes the JSON escape of its bytes
-        write_atomic(self.manifest_path, text.encode("utf-8", "backslashreplace").decode())
+        text = text.encode("utf-8", "backslashreplace").decode()
+        live = manifest.status in ("planned", "running")
+        try:
+            write_atomic(self.manifest_path, text)
+        except NotWritten as error:
+            if live or error.errno not in FULL or not self.reserve.exists():
+                raise
+            self.reserve.unlink()
+            write_atomic(self.manifest_path, text)
+        with suppress(OSError):  # without it a run is only worse off on a full disk
+            if not live:
+                self.reserve.unlink(missing_ok=True)
+            elif not self.reserve.exists():
+                _fill(self.reserve)
 
     def read(self) -> Manifest:
         """The manifest with its true status: one that says running without a live launcher is interrupted.
@@ -131,7 +175,8 @@ class RunDirectory:
         """
         place = str(self.manifest_path)
         try:
-            values = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            text = self.manifest_path.read_bytes()
+            values = json.loads(text)
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(Problem(str(self.path), "is not a run of sft-kit (no sft-kit/manifest.json)")) from None
         except OSError as error:
@@ -143,52 +188,85 @@ class RunDirectory:
         if values.get("schema") != SCHEMA_VERSION:
             message = f"has schema {values.get('schema')!r}, this sft-kit knows {SCHEMA_VERSION}"
             raise UsageError(Problem(place, message, "was it written by a newer sft-kit? pip install -U sft-kit"))
+        kinds = {name: str(of.type) for name, of in Manifest.__dataclass_fields__.items() if name in values}
+        if odd := [name for name, kind in kinds.items() if kind in _KINDS and not _KINDS[kind](values[name])]:
+            raise UsageError(Problem(place, f"is damaged: of another kind than sft-kit writes: {', '.join(odd)}"))
         try:
-            manifest = Manifest(**{key: values[key] for key in Manifest.__dataclass_fields__ if key in values})
+            manifest = Manifest(**{name: values[name] for name in kinds})
             manifest = replace(  # JSON knows no tuples
                 manifest,
                 argv=tuple(manifest.argv),
                 data=tuple(manifest.data),
                 mix=tuple(manifest.mix),
                 attempts=tuple(manifest.attempts),
+                resumed=tuple(manifest.resumed),
+                signs=tuple(manifest.signs),
             )
-            if not all(isinstance(getattr(manifest, name), str) for name in ("created", "model", "message")):
-                raise TypeError("created, model and message are texts")
+            if not all(isinstance(row, Mapping) for name in _TABLES for row in getattr(manifest, name)):
+                raise TypeError(f"{', '.join(_TABLES)} are lists of objects")
+            if not all(isinstance(getattr(manifest, name), Mapping) for name in _OBJECTS):
+                raise TypeError(f"{', '.join(_OBJECTS)} are objects")
         except TypeError as error:
             raise UsageError(Problem(place, f"is damaged: {error}")) from error
         if manifest.status in ("planned", "running") and not self.locked():
+            if self.recorded() != text:  # it came to its end between the two looks
+                return self.read()
             message = manifest.message or "the launcher is gone (killed, or the machine stopped)"
             manifest = replace(manifest, status="interrupted", message=message, pid=None)
         return manifest
 
+    def recorded(self) -> bytes:
+        """The manifest as it lies there; empty when there is none. Equal bytes: nobody has written it since."""
+        try:
+            return self.manifest_path.read_bytes()
+        except OSError:
+            return b""
+
     def locked(self) -> bool:
-        """Whether a launcher holds this run now."""
-        try:
-            descriptor = os.open(self.kit / "lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        """Whether a launcher holds this run now, or something that it started still runs."""
+        return is_held(self._lock)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process. Raises UsageError when another launcher holds it."""
+        """Hold the run, and with it all that is started meanwhile; what a dead launcher of it left is ended before.
+
+        Raises UsageError when another launcher holds it.
+        """
         self.kit.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.kit / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                _flock_exclusively(descriptor)
-            except OSError:
-                fix = "wait for it, or give another output_dir"
-                raise UsageError(Problem(str(self.path), "another sft-kit is using this run directory", fix)) from None
+        with hold(self._lock):
+            for folder in (self.kit, self.data):
+                remove_unfinished(folder)
             yield
-        finally:
-            os.close(descriptor)  # closing releases the lock
+
+    @property
+    def _lock(self) -> Path:
+        return self.kit / "lock"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mapping(value: Any, fits: Callable[[Any], bool] = lambda _: True) -> bool:
+    return isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "str": _is_text,
+    "str | None": lambda value: value is None or _is_text(value),
+    "int | None": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    "float | None": lambda value: value is None or _is_number(value),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "Mapping[str, str]": lambda value: _is_mapping(value, _is_text),
+    "Mapping[str, float]": lambda value: _is_mapping(value, _is_number),
+    "Mapping[str, Any]": _is_mapping,
+    "Sequence[Mapping[str, Any]]": lambda value: isinstance(value, list) and all(map(_is_mapping, value)),
+}
+"""Whether a value of JSON is one of the manifest's fields, by the words of its type."""
 
 
 def run_around(checkpoint: Path) -> RunDirectory | None:
@@ -207,22 +285,20 @@ def next_run_path(output_dir: Path, *, now: datetime.datetime | None = None) -> 
 def create_run(output_dir: Path, *, versioned: bool) -> RunDirectory:
     """Make the directory of a new run below `output_dir` (or `output_dir` itself when not `versioned`).
 
-    Raises UsageError when it cannot be written or, unversioned, already holds a run.
+    Raises UsageError when it cannot be written or, unversioned, already holds a run; nothing of it is left then.
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if not versioned:
             run = RunDirectory(output_dir.resolve())
             check_output_dir(output_dir, versioned=False)
-            try:
-                run.kit.mkdir()
-            except FileExistsError:  # another launcher was faster
-                check_output_dir(output_dir, versioned=False)
-            run.data.mkdir()
+            run.kit.mkdir(exist_ok=True)  # one that was killed here, or is as far as this: the lock decides
+            _furnish(run, run.kit)
             return run
         with _alone_in(output_dir):  # or two launchers take the same number
             run = RunDirectory(next_run_path(output_dir))
-            run.data.mkdir(parents=True)
+            run.path.mkdir()
+            _furnish(run, run.path)
             return run
     except (FileExistsError, NotADirectoryError):
         raise UsageError(Problem(str(output_dir), "output_dir is a file", "give a directory")) from None
@@ -230,15 +306,34 @@ def create_run(output_dir: Path, *, versioned: bool) -> RunDirectory:
         fix = "give another one with --set output_dir=..."
         raise UsageError(Problem(str(output_dir), "output_dir cannot be written (no permission)", fix)) from None
     except OSError as error:
-        raise UsageError(Problem(str(output_dir), f"output_dir cannot be used: {error.strerror}")) from error
+        raise not_written(output_dir, error, _RESERVE_BYTES) from error
+
+
+def _furnish(run: RunDirectory, made: Path) -> None:
+    """Put into a new run what every run has; where that fails, `made` is gone again, unless others use it."""
+    try:
+        run.data.mkdir(parents=True, exist_ok=True)
+        _fill(run.reserve)
+    except BaseException:
+        if not run.locked() and not run.recorded():
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _fill(reserve: Path) -> None:
+    try:
+        with reserve.open("wb") as file:
+            file.write(os.urandom(_RESERVE_BYTES))  # zeros may take no room on a disk that compresses
+    except BaseException:
+        with suppress(OSError):
+            reserve.unlink(missing_ok=True)
+        raise
 
 
 def list_runs(output_dir: Path) -> list[RunDirectory]:
     """The runs below `output_dir` (or `output_dir` itself if it is one), newest first."""
     candidates = [output_dir, *(output_dir / name for name in _names(output_dir))]
-    # os.path.isfile, since Path.is_file raises for a folder that may not be read
-    found = [path for path in candidates if os.path.isfile(path / "sft-kit" / "manifest.json")]
-    runs = [RunDirectory(path.resolve()) for path in found]
+    runs = [RunDirectory(path.resolve()) for path in candidates if _holds_manifest(path)]
     return sorted(runs, key=_age, reverse=True)
 
 
@@ -261,18 +356,15 @@ def find_run(name: str, output_dir: Path) -> RunDirectory:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 beside `path`, flush it to the disk, then put it in place."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write `text` as UTF-8 beside `path`, flush it to the disk, then put it in place.
+
+    Raises NotWritten: what was at `path` is there still, and nothing is beside it.
+    """
+    content = text.encode("utf-8")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        put_in_place(path, content)
+    except OSError as error:
+        raise not_written(path, error, len(content)) from error
 
 
 def check_output_dir(target: Path, *, versioned: bool) -> None:
@@ -281,20 +373,40 @@ def check_output_dir(target: Path, *, versioned: bool) -> None:
     Writes nothing. Raises UsageError; an unversioned `target` must not hold a run yet.
     """
     taken = [name for name in sorted(_names(target)) if _OF_A_RUN.match(name)]
+    if taken == ["sft-kit"] and _never_begun(RunDirectory(target)):
+        taken = []
     if taken and not versioned:
         fix = "remove add_version: false, or give another output_dir"
         raise UsageError(Problem("", f"{target} already holds a run ({taken[0]})", fix))
-    nearest = next((path for path in (target, *target.absolute().parents) if path.exists()), Path("/"))
+    # os.path.exists, since Path.exists raises for a folder that may not be read
+    nearest = next((path for path in (target, *target.absolute().parents) if os.path.exists(path)), Path("/"))
     if not nearest.is_dir():
         raise UsageError(Problem("", f"{nearest} is a file", "give a directory"))
     if not os.access(nearest, os.W_OK | os.X_OK):
         fix = "give another one with --set output_dir=..."
+        room = room_at(nearest)
+        if room and room.read_only:
+            raise UsageError(Problem("", f"the file system at {room.mount} is read-only", fix))
         raise UsageError(Problem("", f"no permission to write below {nearest}", fix))
+
+
+def _never_begun(run: RunDirectory) -> bool:
+    """Whether `run` is what a launcher leaves that was killed before its first manifest."""
+    there = {name for name in _names(run.kit) if not name.startswith(UNFINISHED)}
+    return there <= {"config.yaml", "data", "lock", "reserve"} and not _names(run.data) and not run.locked()
 
 
 def now_iso() -> str:
     """The present moment for a manifest."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _holds_manifest(path: Path) -> bool:
+    """Whether a run lies there, one on a disk that does not answer too; a folder that may not be read is none."""
+    try:
+        return stat.S_ISREG(os.stat(path / "sft-kit" / "manifest.json").st_mode)
+    except OSError as error:
+        return is_of_disk(error)
 
 
 def _names(directory: Path) -> list[str]:
@@ -327,18 +439,6 @@ def _alone_in(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _flock_exclusively(descriptor: int) -> None:
-    """Take the lock; tries for 0.2 s, since `locked()` of another process holds it for a moment."""
-    for last in (*[False] * 9, True):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if last:
-                raise
-            time.sleep(0.02)
 
 
 def _finite(value: Any) -> Any:

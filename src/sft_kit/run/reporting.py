@@ -24,6 +24,7 @@ from sft_kit.report.html import html
 from sft_kit.report.markdown import markdown
 from sft_kit.report.page import Report
 from sft_kit.run.directory import Manifest, RunDirectory, now_iso, write_atomic
+from sft_kit.run.watch import sign_lines
 
 SUFFIXES = ("json", "md", "html")
 
@@ -46,6 +47,7 @@ def run_report(
         "model": manifest.model,
         "checkpoint": checkpoint,
         "steps": _steps(training, manifest),
+        "signs": "; ".join(sign_lines(manifest.signs)),
         "time": ", ".join(f"{step} {duration(seconds)}" for step, seconds in manifest.seconds.items()),
         "ms-swift": str(manifest.versions.get("ms-swift", "")),
         "sft-kit": str(manifest.versions.get("sft-kit", "")),
