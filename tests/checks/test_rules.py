@@ -416,6 +416,16 @@ def test_a_resumed_adapter_keeps_what_it_is(tmp_path: Path) -> None:
     assert said({**resumed, "adapters": ["other"]}) == [("W", "no-effect", "adapters")]
 
 
+def test_transformers_4_keeps_the_micro_batch_of_a_checkpoint(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-30", 30)
+    state = {"global_step": 30, "train_batch_size": 2}
+    (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    other = {"resume_from_checkpoint": str(folder), "per_device_train_batch_size": 4}
+    assert said(other, generation=3) == [("E", "no-effect", "per_device_train_batch_size")]
+    assert said({**other, "per_device_train_batch_size": 2}, generation=3) == []
+    assert said(other, generation=4) == []
+
+
 def test_a_checkpoint_without_optimizer_is_resumed_anew(tmp_path: Path) -> None:
     folder = str(checkpoint(tmp_path / "checkpoint-30", 30, optimizer=False))
     assert said({"resume_from_checkpoint": folder}) == [("W", "resume-without-state", "resume_from_checkpoint")]

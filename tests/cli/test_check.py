@@ -326,6 +326,7 @@ def test_the_folder_of_a_run_is_not_its_adapter_and_which_is_is_told(sft_kit: Ru
     checkpoint.mkdir(parents=True)
     for name in ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json"):
         (checkpoint / name).write_text("{}", encoding="utf-8")
+    (checkpoint / "adapter_model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")  # whole, and empty
     write_config(tmp_path, VALID + "adapters: output/v0\nresume_from_checkpoint: output/v0\n")
 
     shown = sft_kit("check", "config.yaml").stdout.splitlines()

@@ -81,7 +81,7 @@ def adapter(folder: Path, says: str = "", **told: object) -> Path:
     folder.mkdir(parents=True)
     for name in ("adapter_config.json", "trainer_state.json"):
         (folder / name).write_text("{}")
-    (folder / "adapter_model.safetensors").write_bytes(says.encode())
+    (folder / "adapter_model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}" + says.encode())
     (folder / "says").write_text(says)
     (folder / "args.json").write_text(json.dumps(told))
     return folder

@@ -11,6 +11,7 @@ import pytest
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import OwnKeys, RunConfig
 from sft_kit.errors import ConfigError
+from sft_kit.models.trust import without_own_code
 from sft_kit.msswift.arguments import arguments
 from sft_kit.msswift.dialect import emit_name
 from sft_kit.msswift.install import find_installation
@@ -87,6 +88,7 @@ def test_every_typed_key_reaches_the_command_of_the_installed_ms_swift(tmp_path:
     checkpoint.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json", "args.json"):
         (checkpoint / name).write_text("{}", encoding="utf-8")
+    (checkpoint / "adapter_model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")  # whole, and empty
     keys = [key for key in RunConfig.model_fields if key not in OwnKeys]
     assert len(keys) >= 60
     values = {key: sample(key) for key in keys} | {"resume_from_checkpoint": str(checkpoint)}
@@ -103,7 +105,8 @@ def test_every_typed_key_reaches_the_command_of_the_installed_ms_swift(tmp_path:
 def test_a_hub_token_goes_by_environment_and_is_shown_nowhere(tmp_path: Path) -> None:
     job = job_of(tmp_path, MODEL + IDENTITY + "hub_token: s3cret\nlaunch: {env: {WANDB_API_KEY: k3y, A: b}}\n")
     command = job.command(Path("/runs/v0"), OwnData())
-    assert command.env == {"WANDB_API_KEY": "k3y", "A": "b", "MODELSCOPE_API_TOKEN": "s3cret"}
+    given = {"WANDB_API_KEY": "k3y", "A": "b", "MODELSCOPE_API_TOKEN": "s3cret"}
+    assert command.env == {**given, **without_own_code()}
     assert command.environment()["A"] == "b"
     assert "s3cret" not in command.shell() and "k3y" not in command.shell()
     saved = portable(job.config)
@@ -112,7 +115,7 @@ def test_a_hub_token_goes_by_environment_and_is_shown_nowhere(tmp_path: Path) ->
 
 def test_use_hf_reaches_every_process_of_the_run(tmp_path: Path) -> None:
     job = job_of(tmp_path, MODEL + IDENTITY + "use_hf: true\nhub_token: s3cret\n")
-    assert job.env == {"HF_TOKEN": "s3cret", "USE_HF": "1"}
+    assert job.env == {"HF_TOKEN": "s3cret", "USE_HF": "1", **without_own_code()}
     assert job.model_values()["use_hf"] is True
 
 

@@ -201,6 +201,21 @@ def resumed_without_state(facts: Facts) -> Iterator[Finding]:
         yield Finding("resume-without-state", "warning", "resume_from_checkpoint", message, fix)
 
 
+def resumed_with_another_batch(facts: Facts) -> Iterator[Finding]:
+    """transformers 4 takes the micro-batch of the checkpoint (Trainer.train: `self._train_batch_size =
+    state.train_batch_size`) and the accumulation of the arguments; 5 takes both from the arguments."""
+    folder, micro = resumed(facts), facts.batch.micro_batch
+    if not folder or micro is None or facts.installation.generation != 3 or switch(facts, "resume_only_model"):
+        return
+    kept = read_json(folder / "trainer_state.json").get("train_batch_size")
+    if isinstance(kept, int) and kept > 0 and kept != micro:
+        each = kept * (facts.batch.accumulation or 1)
+        message = f"has no effect: the checkpoint's {kept} is kept, and each step takes {each} rows"
+        yield Finding(
+            "no-effect", "error", "per_device_train_batch_size", message, f"per_device_train_batch_size: {kept}"
+        )
+
+
 def resumed_with_another_tuner(facts: Facts) -> Iterator[Finding]:
     """A checkpoint is resumed by what it is. An adapter under full tuning: "Can't find a checkpoint index"; a model
     under LoRA: "'NoneType' object has no attribute 'missing_keys'" [measured, 3.12.6, 4.6.0]."""
@@ -243,6 +258,6 @@ VALIDATION_RULES: tuple[Rule, ...] = (
     nothing_to_validate, best_without_validation, best_needs_a_rhythm, schedule_without_validation, metric_of_others,
     whole_steps,
     all_is_validation, split_beside_validation, validated_once, sparse_log, only_model_of_best, resumed_already_done,
-    resumed_without_state, resumed_with_another_tuner, resumed_adapter_shape,
+    resumed_without_state, resumed_with_another_batch, resumed_with_another_tuner, resumed_adapter_shape,
     resumed_beside_adapters,
 )  # fmt: skip

@@ -20,8 +20,9 @@ from sft_kit.cli.preview import preview
 from sft_kit.cli.runs import runs
 from sft_kit.cli.schema import schema
 from sft_kit.cli.serve import serve
-from sft_kit.cli.train import train
+from sft_kit.cli.train import ResumeMayStandAlone, train
 from sft_kit.errors import ExitCode, InterruptedRun, MissingError, Problem, SftKitError, UsageError
+from sft_kit.secrets import hide
 
 app = typer.Typer(
     name="sft-kit",
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
+app.command(cls=ResumeMayStandAlone)(train)
 app.command()(infer)
 app.command("gen-identity")(gen_identity)
 app.command()(check)
@@ -101,6 +102,6 @@ def _usage_error(error: Exception) -> int:
     if callable(show):
         show()
         return int(getattr(error, "exit_code", ExitCode.USAGE))
-    traceback.print_exc()
+    print(hide(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
     print("this is a bug in sft-kit: please report the lines above", file=sys.stderr)  # noqa: T201
     return ExitCode.BUG

@@ -10,7 +10,7 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from sft_kit.config.schema import OwnKeys, RunConfig
-from sft_kit.config.source import Source, Value, apply_overrides, read_source
+from sft_kit.config.source import MAX_PROBLEMS, Source, Value, apply_overrides, read_source
 from sft_kit.errors import ConfigError, Problem
+from sft_kit.secrets import remember
 
 
 class KeyRules(Protocol):
@@ -82,6 +83,7 @@ def _without_problems(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def _checked(source: Source, rules: KeyRules | None) -> LoadedConfig:
+    remember(source.values)
     problems = list(source.problems)
     spelled = _canonical_keys(source, rules, problems)
     values: dict[str, Value] = {key: source.values[written] for key, written in spelled.items()}
@@ -99,6 +101,9 @@ def _checked(source: Source, rules: KeyRules | None) -> LoadedConfig:
     for key, written in spelled.items():
         if key in OwnKeys or key in wrong or (key in RunConfig.model_fields and values[key] in (None, "auto")):
             continue
+        if len(problems) >= MAX_PROBLEMS:  # to look for what a key may mean takes milliseconds
+            wrong.add(key)
+            continue
         value = getattr(config, key) if key in RunConfig.model_fields else values[key]
         found = rules.problem(key, value) if rules else _unknown_without_rules(key)
         if found:
@@ -110,12 +115,15 @@ def _checked(source: Source, rules: KeyRules | None) -> LoadedConfig:
     return LoadedConfig(config, _marked(source, spelled), tuple(sorted(problems, key=line_order)), frozenset(wrong))
 
 
-def resolved_yaml(config: RunConfig) -> str:
-    """`config` as YAML text: what was given and nothing else, so that training on it repeats the run."""
+def resolved_yaml(config: RunConfig, ignored: Iterable[str] = ()) -> str:
+    """`config` as YAML text: what was given and nothing else, so that training on it repeats the run; `ignored` are the
+    codes of findings that it accepts."""
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 120
     text = io.StringIO()
+    if codes := ", ".join(ignored):
+        text.write(f"# sft-kit: ignore {codes}\n")
     yaml.dump(config.model_dump(mode="json", exclude_unset=True, exclude_none=True), text)
     return text.getvalue()
 

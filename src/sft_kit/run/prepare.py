@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sft_kit.checks.base_model import BaseModel, locate_model, refuse_plugins
+from sft_kit.checks.base_model import BaseModel, locate_model
 from sft_kit.checks.environment import look
 from sft_kit.checks.facts import Facts
 from sft_kit.checks.machine import environment_findings
 from sft_kit.checks.model import model_findings
 from sft_kit.checks.rules import config_findings
-from sft_kit.config.load import read_config
+from sft_kit.checks.trust import FLAG, described, refuse_traps
+from sft_kit.config.load import LoadedConfig, read_config
 from sft_kit.config.schema import EvalSection, IdentitySection, RunConfig
+from sft_kit.console import say
 from sft_kit.errors import ConfigError, Problem, UsageError
 from sft_kit.findings import Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
 from sft_kit.models.directory import read_directory
+from sft_kit.models.trust import own_code, without_own_code
 from sft_kit.msswift.checkpoints import checkpoints, is_complete, kind_of
 from sft_kit.msswift.command import processes_here, processes_of
 from sft_kit.msswift.dialect import translate_model_type
@@ -70,14 +73,23 @@ class Examination:
     job: Job | None
 
 
-def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Job:
+def prepare(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    ask_hub: bool = True,
+    evaluate: bool = True,
+    into: Path | None = None,
+    trust: bool = False,
+) -> Job:
     """The job that `train` starts; nothing is written or downloaded.
 
     `ask_hub` False leaves out the one request that asks whether hub ids can be had (for a dry run); `evaluate` says
-    whether the run will be asked before and after. Raises ConfigError with all problems, or MissingError when only
-    something outside the config is missing.
+    whether the run will be asked before and after; `into` is the run directory that is gone on with; `trust` lets the
+    model run its own code, as a config that ignores `remote-code` does: that code is shown then. Raises ConfigError
+    with all problems, or MissingError when only something outside the config is missing.
     """
-    examination = examine(path, overrides, ask_hub=ask_hub, evaluate=evaluate)
+    examination = examine(path, overrides, ask_hub=ask_hub, evaluate=evaluate, into=into, trust=trust)
     found = examination.found
     skip = found.loaded.source.ignored
     for said, code in ((found.notes, "config-note"), (found.doubts, "config-doubt")):
@@ -93,7 +105,23 @@ def prepare(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     found.raise_if_any()
     if examination.job is None:  # not reached: what keeps a job from being decided has been raised
         raise ConfigError("the run cannot be decided")
+    if _is_trusted(found.loaded, trust):
+        for line in _code_that_runs(examination.facts):
+            say(line)
     return replace(examination.job, notes=tuple(found.notes), doubts=tuple(found.doubts))
+
+
+def _is_trusted(loaded: LoadedConfig, flag: bool) -> bool:
+    """Whether the model's own code may run, in training, for replay rows and in the evaluation."""
+    return flag or "remote-code" in loaded.source.ignored
+
+
+def _code_that_runs(facts: Facts) -> Iterator[str]:
+    if facts.directory is not None:
+        code = own_code(facts.directory)
+        yield from described(code) if code else ()
+    elif facts.model is not None and not facts.model.local:
+        yield f"{FLAG}: {facts.model.name} is not on this machine yet, so the code that it may bring cannot be shown"
 
 
 def _with_code(problem: Problem, code: str) -> Problem:
@@ -101,7 +129,15 @@ def _with_code(problem: Problem, code: str) -> Problem:
     return replace(problem, message=f"{problem.message} [{problem.code or code}]")
 
 
-def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, evaluate: bool = True) -> Examination:
+def examine(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    ask_hub: bool = True,
+    evaluate: bool = True,
+    into: Path | None = None,
+    trust: bool = False,
+) -> Examination:
     """Look at everything about a run that can be known before it starts.
 
     Raises ConfigError for a file that is no config, MissingError without ms-swift; all else is in the result.
@@ -126,7 +162,7 @@ def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     sources = mix_of(config, files)
     check_mix(found, sources, (identity is not None) + bool(config.replay))
     data, ignored = data_findings(found, files, sources, rows_a_step)
-    _check_output(found)
+    _check_output(found, into)
     if identity is not None and evaluate and config.save_strategy == "no":
         fix = "save by steps or epoch, or train with --no-eval"
         problem = Problem("", "no leaves nothing to evaluate", fix, "save-no-with-eval")
@@ -138,7 +174,7 @@ def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     facts = Facts(
         config,
         installation,
-        look(environ, output_dir=user_path(config.output_dir)),
+        look(environ, output_dir=into or user_path(config.output_dir)),
         model,
         read_directory(folder) if folder else None,
         batch,
@@ -152,7 +188,9 @@ def examine(path: Path, overrides: Sequence[str] = (), *, ask_hub: bool = True, 
     rules = _placed(found, (*config_findings(facts), *model_findings(facts), *plan.findings))
     machine = _placed(found, environment_findings(facts))
     env = _environment(found, environ, facts.environment.gpus, hugging_face=hugging_face)
-    skip = loaded.source.ignored
+    trusted = _is_trusted(loaded, trust)
+    env = {**env, **({} if trusted else without_own_code())}
+    skip = {*loaded.source.ignored, *(["remote-code"] if trusted else [])}
     job = None
     if model is not None and not found.problems:
         job = Job(loaded, installation, model, identity, plan, processes, {**plan.env, **env}, tuple(files))
@@ -219,9 +257,12 @@ def _location(key: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in key.split("."))
 
 
-def _check_output(found: Found) -> None:
+def _check_output(found: Found, into: Path | None) -> None:
     config = found.loaded.config
     with found.at("output_dir", "output-dir"):
+        if into is not None:
+            check_output_dir(into, versioned=True)  # it holds a run, as it should
+            return
         if not config.output_dir.strip():
             raise UsageError(Problem("", "is empty", "give a directory, such as output"))
         check_output_dir(user_path(config.output_dir), versioned=config.add_version is not False)
@@ -272,10 +313,15 @@ def _check_checkpoints(found: Found) -> None:
         with found.at("adapters", "no-adapter", index=index):
             folder = user_path(name)
             if folder.is_dir() and kind_of(folder) == "adapter":
-                refuse_plugins(folder)
+                refuse_traps(folder)
             elif folder.exists() or looks_like_path(name) or not is_hub_id(name):
                 message = f"{name}: no adapter there (no adapter_config.json)"
                 raise UsageError(Problem("", message, f"give {_last_checkpoint(name) or 'a checkpoint-N folder'}"))
+            elif config.swift_values().get("load_args"):
+                message = f"{name}: load_args would run the plugins that its args.json names, unseen"
+                raise UsageError(
+                    Problem("", message, "leave load_args out, or download it and give the folder", "plugins")
+                )
     resumed = config.resume_from_checkpoint
     with found.at("resume_from_checkpoint", "no-checkpoint"):
         if resumed and not is_complete(user_path(resumed)):

@@ -7,41 +7,47 @@ asks models, `evaluate` scores, `reporting` writes.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_kit import __version__
 from sft_kit.config.load import resolved_yaml
+from sft_kit.config.schema import RunConfig
 from sft_kit.console import TrainingView, say, say_words, warn
+from sft_kit.data.text import shell_word
 from sft_kit.errors import InterruptedRun, Problem, SftKitError, UsageError
+from sft_kit.identity.generate import read_held_out
 from sft_kit.models.catalog import is_own_model, resolve_own_model
-from sft_kit.msswift.checkpoints import checkpoints
+from sft_kit.msswift.checkpoints import checkpoints, is_complete
 from sft_kit.msswift.command import Command
-from sft_kit.msswift.logs import LogFollower, StepLog, read_steps, read_summary, trend
+from sft_kit.msswift.logs import read_steps
 from sft_kit.plan.batch import BatchPlan
 from sft_kit.report.page import Report
 from sft_kit.report.plot import loss_svg
-from sft_kit.run.directory import Manifest, RunDirectory, Status, create_run, now_iso, write_atomic
+from sft_kit.resources import user_path
+from sft_kit.run.aside import set_aside
+from sft_kit.run.directory import Manifest, RunDirectory, Status, check_output_dir, create_run, now_iso, write_atomic
+from sft_kit.run.disk import as_not_written, with_room
 from sft_kit.run.evaluation import Identity, evaluate, models_of, plan
+from sft_kit.run.follow import Following
 from sft_kit.run.job import Job, OwnData
 from sft_kit.run.mix import mix_line, mix_values
 from sft_kit.run.own_data import write_own_data
 from sft_kit.run.process import Exit, start, supervise
+from sft_kit.run.provenance import data_digests, versions
 from sft_kit.run.reporting import run_report, write_report
+from sft_kit.run.results import results_of
+from sft_kit.run.resume import Resumption
 from sft_kit.run.saved_config import portable
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import Shortage, oom_kills, shortage_of, swift_failed
 from sft_kit.run.system_prompts import prompts_of
 from sft_kit.secrets import hide_in_argv, hide_in_env
-
-_RECORDED_VERSIONS = ("ms-swift", "transformers", "peft", "torch", "datasets")
+from sft_kit.writes import NotWritten, flush_to_disk
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,27 @@ class Recorder:
     def __init__(self, run: RunDirectory, manifest: Manifest) -> None:
         self.run = run
         self.manifest = manifest
+        self.behind: NotWritten | None = None  # why the manifest on disk is not this one
         run.write(manifest)
 
     def update(self, **changes: Any) -> None:
-        """Change the manifest and write it."""
+        """Change the manifest and write it. Where that cannot be written now, it is with the next update: a training
+        that goes well does not end for it."""
         self.manifest = replace(self.manifest, **changes)
-        self.run.write(self.manifest)
+        try:
+            self.run.write(self.manifest)
+        except NotWritten as error:
+            if self.behind is None:
+                warn(replace(error.problems[0], fix=f"{error.problems[0].fix}; what it should say is not lost yet"))
+            self.behind = error
+        else:
+            self.behind = None
+
+    def settle(self) -> None:
+        """Write what could not be written before. Raises NotWritten where that is so still."""
+        if self.behind:
+            self.run.write(self.manifest)
+            self.behind = None
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -73,7 +94,8 @@ class Recorder:
         try:
             yield
         finally:
-            seconds = {**self.manifest.seconds, step: round(time.monotonic() - began, 2)}
+            before = self.manifest.seconds.get(step, 0.0)  # of the start that this one goes on with
+            seconds = {**self.manifest.seconds, step: round(before + time.monotonic() - began, 2)}
             self.manifest = replace(self.manifest, seconds=seconds)
 
 
@@ -89,13 +111,55 @@ def train(job: Job, *, prove: bool = True) -> Outcome:
             resolve_own_model(job.model.name, say)
         run = create_run(job.output_dir, versioned=job.versioned)
         with run.lock():
-            return _train_in(job, run, prove=prove)
+            if run.recorded():  # unversioned, and another launcher was faster
+                check_output_dir(run.path, versioned=False)
+            _save_config(run, job, job.config)  # before the manifest: a run has both
+            recorder = Recorder(run, _first_manifest(job))
+            with _recording(recorder, "interrupted", "failed"):
+                _train(job, run, recorder, None)
+            return _prove(job, run, recorder, prove=prove)
 
 
-def _train_in(job: Job, run: RunDirectory, *, prove: bool) -> Outcome:
-    recorder = Recorder(run, _first_manifest(job))
-    with _recording(recorder, "interrupted", "failed"):
-        _train(job, run, recorder)
+def resume(resumption: Resumption, *, prove: bool = True) -> Outcome:
+    """Go on with a run; ends as `train` does. Checkpoints that cannot be used are set aside.
+
+    Raises UsageError also when another launcher has the run, or had it since `resumption` was prepared.
+    """
+    job, run = resumption.job, resumption.run
+    with signals_as_interrupts():
+        if is_own_model(job.model.name):
+            resolve_own_model(job.model.name, say)
+        with run.lock():
+            if run.recorded() != resumption.recorded:
+                fix = "look at it with sft-kit runs, and try again"
+                raise UsageError(Problem(run.name, "another sft-kit has gone on with it just now", fix))
+            for line in resumption.lines():
+                say(line)
+            if resumption.stage != "evaluate":
+                recorder = Recorder(run, _resumed_manifest(resumption))
+                with _recording(recorder, "interrupted", "failed"):
+                    _go_on(resumption, recorder)
+            else:
+                recorder = Recorder(run, replace(resumption.before, message=""))
+            return _prove(job, run, recorder, prove=prove)
+
+
+def _go_on(resumption: Resumption, recorder: Recorder) -> None:
+    job, run = resumption.job, resumption.run
+    set_aside(run, resumption.unfit)
+    if resumption.stage == "finish":
+        _record_success(run, recorder)
+        return
+    if resumption.changes:
+        _save_config(run, job, resumption.config)
+    _train(job, run, recorder, resumption.own)
+
+
+def _save_config(run: RunDirectory, job: Job, config: RunConfig) -> None:
+    write_atomic(run.config_path, resolved_yaml(portable(config), job.loaded.source.ignored))
+
+
+def _prove(job: Job, run: RunDirectory, recorder: Recorder, *, prove: bool) -> Outcome:
     if not (prove and job.identity):
         return Outcome(run, recorder.manifest, None)
     say(f"trained: {run.path}; now base and tuned model are asked the same questions")
@@ -107,65 +171,94 @@ def _train_in(job: Job, run: RunDirectory, *, prove: bool) -> Outcome:
 
 @contextmanager
 def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) -> Iterator[None]:
-    """Write the status of a run whose block is left by an error, then let the error go on."""
+    """Write the status of a run whose block is left by an error, then let the error go on; what it says of a full disk
+    has the numbers, and how to go on. Raises NotWritten where a block ends well and its manifest cannot say so."""
 
     def note(status: Status, message: str) -> None:
-        ended = recorder.manifest.ended or now_iso()
-        try:
-            steps = read_steps(recorder.run.logging_jsonl)
-            recorder.update(**_results(recorder.run, steps), status=status, ended=ended, message=message, pid=None)
-        except OSError as error:  # a full disk must not hide what went wrong first
-            warn(Problem(str(recorder.run.manifest_path), f"cannot be updated: {error.strerror}"))
+        run, ended = recorder.run, recorder.manifest.ended or now_iso()
+        results: dict[str, Any] = {}
+        with suppress(OSError):  # a disk that is gone must not hide what went wrong first
+            results = results_of(run, read_steps(run.logging_jsonl))
+        recorder.update(**results, status=status, ended=ended, message=message, pid=None)
+        if recorder.behind:
+            warn(Problem(str(run.manifest_path), f"does not tell how the run ended ({status}: {message})"))
+
+    def failed(error: SftKitError) -> SftKitError:
+        told = with_room(error, recorder.run)
+        note(if_failed, str(told))
+        return told
 
     try:
         yield
     except (KeyboardInterrupt, InterruptedRun) as error:
         message = str(error) or "stopped by SIGINT"
         note(if_interrupted, message)
-        raise InterruptedRun(f"{recorder.run.name}: {message}") from None
+        fix = f"sft-kit train --resume {shell_word(str(recorder.run.path))} goes on with it"
+        raise InterruptedRun(Problem(recorder.run.name, message, fix)) from None
     except SftKitError as error:
-        note(if_failed, str(error))
-        raise
+        raise failed(error) from None
     except BaseException as error:
+        if isinstance(error, OSError) and (cannot := as_not_written(error, recorder.run)):
+            raise failed(cannot) from error
         note(if_failed, f"internal error: {type(error).__name__}: {error}")
         raise
+    try:
+        recorder.settle()
+    except NotWritten as error:
+        raise with_room(error, recorder.run) from None
 
 
-def _train(job: Job, run: RunDirectory, recorder: Recorder) -> None:
-    write_atomic(run.config_path, resolved_yaml(portable(job.config)))
-    with recorder.timed("prepare"):
-        own = write_own_data(job, run)
+def _train(job: Job, run: RunDirectory, recorder: Recorder, own: OwnData | None) -> None:
+    """Train `job` on `own` rows of an earlier start, or on newly written ones."""
+    if own is None:
+        with recorder.timed("prepare"):
+            own = write_own_data(job, run)
     mix = job.mix(own.replay_rows)
     for line in (mix_line(mix), *job.plan.lines):
         say_words(line)
     recorder.update(mix=mix_values(mix), replay=own.replay_counts)
+    since = run.log.stat().st_size if run.log.exists() else 0
     with recorder.timed("train"):
         exit_, shortage = _run_attempts(job, run, recorder, own)
-    steps = read_steps(run.logging_jsonl)
-    recorder.update(**_results(run, steps), returncode=exit_.returncode, signal=exit_.signal, pid=None)
+    recorder.update(returncode=exit_.returncode, signal=exit_.signal, pid=None)
     if not exit_.ok:
-        raise swift_failed(exit_, run.log, shortage)
-    write_atomic(run.kit / "loss.svg", loss_svg(steps, title=run.name))
-    recorder.update(status="succeeded", ended=now_iso())
+        failed = swift_failed(exit_, run.log, shortage, since=since)
+        recorder.update(failure=failed.failure)
+        raise failed
+    _record_success(run, recorder)
+
+
+def _record_success(run: RunDirectory, recorder: Recorder) -> None:
+    """Last of all say so: a run that is killed before that is gone on with, one that has succeeded is not."""
+    steps = read_steps(run.logging_jsonl)
+    results = results_of(run, steps)
+    whole = [checkpoint.path for checkpoint in checkpoints(run.path) if checkpoint.complete]
+    flush_to_disk([run.logging_jsonl, *whole])  # the trainer does not
+    try:
+        write_atomic(run.kit / "loss.svg", loss_svg(steps, title=run.name))
+    except NotWritten as error:  # a picture is no reason to call a finished training failed
+        warn(error.problems[0])
+    recorder.update(**results, status="succeeded", ended=now_iso())
 
 
 def _run_attempts(job: Job, run: RunDirectory, recorder: Recorder, own: OwnData) -> tuple[Exit, Shortage | None]:
     """Run ms-swift; where memory runs out in training, run it once more from the beginning with the next smaller plan
     (the same rows in the same order, the same effective batch and seed), unless the config says stop."""
-    batch = job.plan.batch
+    batch, earlier = job.plan.batch, recorder.manifest.attempts
     there = set(os.listdir(run.path))
     exit_, shortage = _attempt(job, run, recorder, own, batch)
     next_batch = next_start(shortage, job.plan.smaller, job.config.launch.on_out_of_memory)
-    if shortage is None or next_batch is None:
+    from_ = job.config.resume_from_checkpoint  # may be gone: save_total_limit removes the oldest
+    if shortage is None or next_batch is None or (from_ and not is_complete(user_path(from_))):
         return exit_, shortage
     first = _attempt_values(batch, exit_, shortage)
     message = f"memory ran out with {batch.describe()}; starting over with {next_batch.describe()}"
-    recorder.update(attempts=(first,), pid=None)
+    recorder.update(attempts=(*earlier, first), pid=None)
     _put_aside(run, there, message)
     fix = "the effective batch stays; launch.on_out_of_memory: stop turns this off"
     warn(Problem("", f"{message} ({shortage.message[:200]})", fix))
     exit_, shortage = _attempt(job, run, recorder, own, next_batch)
-    recorder.update(attempts=(first, _attempt_values(next_batch, exit_, shortage)))
+    recorder.update(attempts=(*earlier, first, _attempt_values(next_batch, exit_, shortage)))
     return exit_, shortage
 
 
@@ -194,10 +287,11 @@ def _attempt_values(batch: BatchPlan, exit_: Exit, shortage: Shortage | None) ->
 def _put_aside(run: RunDirectory, there: Collection[str], message: str) -> None:
     """Leave nothing of a start that failed among the results, and lose nothing of it: its step records, checkpoints
     and TensorBoard files are moved. What was `there` before is not touched."""
+    records = run.next_attempt()
+    aside = records.with_suffix("")
     if run.logging_jsonl.exists() and run.logging_jsonl.name not in there:
-        run.logging_jsonl.replace(run.attempt(1))
+        run.logging_jsonl.replace(records)
     made = [path for path in run.path.iterdir() if path.name not in there]
-    aside = run.attempt(1).with_suffix("")
     for folder in (path for path in made if path.name in ("runs", "images") or path.name.startswith("checkpoint-")):
         aside.mkdir(exist_ok=True)
         folder.rename(aside / folder.name)
@@ -213,32 +307,22 @@ def _give_back_memory() -> None:
 
 
 def _run_swift(job: Job, run: RunDirectory, recorder: Recorder, command: Command, own_data: Sequence[Path]) -> Exit:
-    follower = LogFollower(run.logging_jsonl)
-    losses: list[float] = []
-    last: StepLog | None = None
-
-    def show(view: TrainingView, *, final: bool = False) -> None:
-        nonlocal last
-        for record in follower.poll():
-            if record.loss is not None:
-                losses.append(record.loss)
-                del losses[:-200]
-            last = record
-            view.step(record, trend(losses))
-        if final and last:
-            view.step(last, trend(losses), final=True)
-
+    following = Following(run, job.config, lambda signs: recorder.update(signs=(*recorder.manifest.signs, *signs)))
     say(f"run {run.name}: {run.path}")
     _give_back_memory()
     with start(command.argv, log=run.log, env=command.environment()) as process:
         recorder.update(status="running", started=recorder.manifest.started or now_iso(), pid=process.pid)
         recorder.update(
-            versions=_versions(), data=_data_digests([*own_data, *job.local_data()])
+            versions=versions(), data=data_digests([*own_data, *job.local_data()])
         )  # while ms-swift is importing
         with TrainingView() as view:
             view.waiting("ms-swift is loading the model")
-            exit_ = supervise(process, tick=lambda: show(view))
-            show(view, final=True)
+            following.started(process.pid)
+            try:
+                exit_ = supervise(process, tick=lambda: following.look(view))
+                following.end(view, ended_well=exit_.ok)
+            finally:
+                following.set_aside()
     return exit_
 
 
@@ -250,7 +334,9 @@ def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
         fix = "set save_strategy to steps or epoch, or train with --no-eval"
         raise UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
     models = models_of(run.path / name, job.installation.generation)
-    wanted = Identity.of(job.config.identity, identity.held_out)
+    # the file is what no row asks, also where another sft-kit would make other rows today
+    held_out = read_held_out(run.held_out) if run.held_out.is_file() else identity.held_out
+    wanted = Identity.of(job.config.identity, held_out)
     prompts = prompts_of(job.installation, models.base)
     questions = plan(section, identity.spec.languages, wanted, prompts=prompts)
     log, tokens = run.kit / "evaluate.log", section.max_new_tokens
@@ -262,18 +348,23 @@ def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
     return report
 
 
-def _results(run: RunDirectory, steps: Sequence[StepLog]) -> dict[str, Any]:
-    """What the run left behind: checkpoints, steps, the last loss; `steps` are those of its log."""
-    complete = [checkpoint for checkpoint in checkpoints(run.path) if checkpoint.complete]
-    summary = read_summary(run.logging_jsonl)
-    best = Path(str(summary.get("best_model_checkpoint") or "")).name
-    losses = [record.loss for record in steps if record.loss is not None]
-    return {
-        "last_checkpoint": complete[-1].path.name if complete else None,
-        "best_checkpoint": best if best in {checkpoint.path.name for checkpoint in complete} else None,
-        "steps": summary.get("global_step") or (steps[-1].step if steps else None),
-        "final_loss": losses[-1] if losses else None,
-    }
+def _resumed_manifest(resumption: Resumption) -> Manifest:
+    """The manifest as it was, its end taken back. Own rows that are to be written anew are struck out, lest a start
+    that is killed before they are leaves the old ones, under a config that asks for others, as good."""
+    before, now = resumption.before, now_iso()
+    own = resumption.run.data
+    return replace(
+        before,
+        status="planned",
+        ended=None,
+        returncode=None,
+        signal=None,
+        message="",
+        failure={},
+        data=tuple(entry for entry in before.data if resumption.own or own not in Path(str(entry.get("path"))).parents),
+        signs=resumption.signs(done_again=False),
+        resumed=(*before.resumed, resumption.entry(now)),
+    )
 
 
 def _first_manifest(job: Job) -> Manifest:
@@ -284,26 +375,3 @@ def _first_manifest(job: Job) -> Manifest:
         model=job.model.name,
         tuner_type=job.config.tuner_type or "lora",
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"sft-kit": __version__}
-    for name in _RECORDED_VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _data_digests(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Path, bytes and SHA-256 of those `paths` that are local files."""
-    digests = []
-    for path in paths:
-        if path.is_file():
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            digests.append({"path": str(path.absolute()), "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
-    return digests
