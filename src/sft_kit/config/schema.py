@@ -215,6 +215,11 @@ class LaunchSection(_Section):
         description="What to do when memory runs out while training: go on once with the next smaller micro-batch and "
         "the same effective batch, or stop.",
     )
+    on_nan: Literal["stop", "warn"] = Field(
+        default="stop",
+        description="What to do when there is nothing but NaN, which never heals: stop with exit code 3 and keep the "
+        "checkpoints from before; or only warn.",
+    )
 
 
 Auto = Literal["auto"]

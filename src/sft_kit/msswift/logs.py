@@ -186,7 +186,7 @@ def _step_log(row: dict[str, object]) -> StepLog | None:
     place = re.fullmatch(r"(\d{1,15})/(\d{1,15})", str(row.get("global_step/max_steps")), re.ASCII)
     if place is None or "train_runtime" in row:
         return None
-    return StepLog(
+    record = StepLog(
         step=int(place[1]),
         max_steps=int(place[2]),
         loss=_number(row.get("loss")),
@@ -200,6 +200,22 @@ def _step_log(row: dict[str, object]) -> StepLog | None:
         remaining_s=_seconds(row.get("remaining_time")),
         seconds_per_step=_number(row.get("train_speed(s/it)")),
     )
+    return replace(record, loss=math.nan) if is_lost(record) else record
+
+
+def is_lost(record: StepLog) -> bool:
+    """Whether no step of `record` had a loss that is a number.
+
+    transformers hides that behind a loss of 0 (`logging_nan_inf_filter`); then the gradient's norm is NaN, or without
+    clipping not logged, and no token is right (ms-swift 3.12.6 and 4.6.0, measured). A record of `read_steps` or
+    `LogFollower` has its loss as NaN.
+    """
+    if record.loss is None:
+        return False
+    if not math.isfinite(record.loss):
+        return True
+    without_clipping = record.grad_norm is None and record.token_acc == 0.0
+    return record.loss == 0.0 and (without_clipping or not math.isfinite(record.grad_norm or 0.0))
 
 
 def _merged(earlier: StepLog, later: StepLog) -> StepLog:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_kit.console import duration, print_table, result, say, warn
-from sft_kit.errors import UsageError
+from sft_kit.console import duration, print_table, result, result_json, say, warn
+from sft_kit.data.text import shell_command
+from sft_kit.errors import Problem, UsageError
 from sft_kit.run.directory import Manifest, RunDirectory
+from sft_kit.run.results import read_with_results
+from sft_kit.run.watch import sign_lines
 
 
 def show_runs(runs: Sequence[RunDirectory], output_dir: Path, *, as_json: bool) -> None:
@@ -19,44 +20,77 @@ def show_runs(runs: Sequence[RunDirectory], output_dir: Path, *, as_json: bool) 
     read: list[tuple[RunDirectory, Manifest]] = []
     for run in runs:
         try:
-            read.append((run, run.read()))
+            read.append((run, read_with_results(run)))
         except UsageError as error:
             for problem in error.problems:
                 warn(problem)
     if as_json:
-        result(json.dumps([_values(run, manifest) for run, manifest in read], ensure_ascii=False))
+        result_json([_values(run, manifest) for run, manifest in read])
     elif not read:
         say(f"no runs below {output_dir}/; `sft-kit train CONFIG` makes one")
     else:
         columns = ("run", "status", "steps", "loss", "identity", "time", "model")
-        print_table("", columns, [_line(run, manifest) for run, manifest in read], whole=6)
+        lines = []
+        for run, manifest in read:
+            try:
+                lines.append(_line(run, manifest))
+            except _ODD_VALUES as error:
+                warn(_damaged(run, error))
+        print_table("", columns, lines, whole=6)
 
 
 def show_run(run: RunDirectory, *, as_json: bool) -> None:
     """All that is known of one run."""
-    manifest = run.read()
+    manifest = read_with_results(run)
     if as_json:
-        result(json.dumps(_values(run, manifest), ensure_ascii=False))
+        result_json(_values(run, manifest))
         return
-    facts: list[tuple[str, str]] = [
+    try:
+        facts = _facts(run, manifest)
+    except _ODD_VALUES as error:
+        raise UsageError(_damaged(run, error)) from error
+    for what, value in facts:
+        if value:
+            result(f"{what:<10}  {value}")
+
+
+def _facts(run: RunDirectory, manifest: Manifest) -> list[tuple[str, str]]:
+    return [
         ("run", str(run.path)),
         ("status", manifest.status + (f" ({manifest.message})" if manifest.message else "")),
         ("created", manifest.created),
         ("config", manifest.config),
         ("model", manifest.model),
         ("steps", f"{manifest.steps or 0}" + (f", last loss {loss}" if (loss := _loss(manifest)) else "")),
+        *(("resumed", f"{each['at']} from {each['checkpoint'] or 'the beginning'}") for each in manifest.resumed),
+        *(("sign", line) for line in sign_lines(manifest.signs)),
+        *_failure(manifest),
         ("checkpoint", manifest.checkpoint or "none"),
         ("time", ", ".join(f"{step} {duration(value)}" for step, value in manifest.seconds.items())),
         ("identity", _rate(manifest, "identity")),
         ("versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())),
         ("data", ", ".join(f"{Path(str(entry['path'])).name} ({entry['bytes']} bytes)" for entry in manifest.data)),
-        ("command", shlex.join(manifest.argv)),
+        ("command", shell_command(manifest.argv)),
         ("log", str(run.log)),
         ("report", str(report) if (report := run.report().with_suffix(".html")).is_file() else ""),
     ]
-    for what, value in facts:
-        if value:
-            result(f"{what:<10}  {value}")
+
+
+def _failure(manifest: Manifest) -> list[tuple[str, str]]:
+    """Why ms-swift failed, what to do, and the lines of its log that say so."""
+    failure = manifest.failure
+    if not failure:
+        return []
+    lines = [("", f"| {line}") for line in failure["lines"]]
+    return [("cause", failure["cause"]), ("fix", failure["fix"]), *lines]
+
+
+# what a value of another kind than sft-kit writes can raise when it is shown: a manifest may have been written by hand
+_ODD_VALUES = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
+
+
+def _damaged(run: RunDirectory, error: Exception) -> Problem:
+    return Problem(str(run.manifest_path), f"is damaged: {error}", "its checkpoints can still be used by their path")
 
 
 def _line(run: RunDirectory, manifest: Manifest) -> tuple[str, ...]:

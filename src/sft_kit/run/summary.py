@@ -22,6 +22,7 @@ from sft_kit.report.tables import (
 from sft_kit.report.words import MEASURES, gate
 from sft_kit.run.eval_command import Evaluated
 from sft_kit.run.train import Outcome
+from sft_kit.run.watch import sign_lines
 
 Line = tuple[str, str]
 
@@ -35,7 +36,7 @@ def show_outcome(outcome: Outcome) -> None:
     seconds = " + ".join(f"{step} {duration(value)}" for step, value in manifest.seconds.items())
     loss = f", last loss {manifest.final_loss:.4g}" if manifest.final_loss is not None else ""
     steps = "1 step" if manifest.steps == 1 else f"{manifest.steps or 0} steps"
-    lines = [("trained", f"{steps}{loss} ({seconds})")]
+    lines = [("trained", f"{steps}{loss} ({seconds})"), *(("sign", line) for line in sign_lines(manifest.signs))]
     checkpoint = manifest.checkpoint
     if checkpoint:
         lines.append(("checkpoint", str(run.path / checkpoint)))
