@@ -6,9 +6,11 @@ shown: `cli` prints it. Anything else that escapes a command is a bug in sft-kit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+
+from sft_kit.secrets import hide
 
 
 class ExitCode(IntEnum):
@@ -27,13 +29,18 @@ class ExitCode(IntEnum):
 class Problem:
     """One thing that is wrong: where (`config.yaml:14:3`, a path, or ""), what, and what to do about it.
 
-    `code` is that of a finding (`findings.CODES`) where it has one; two problems that read alike are equal.
+    `code` is that of a finding (`findings.CODES`) where it has one; two problems that read alike are equal. Secrets are
+    hidden in it from the start, as it is shown, logged, and kept in a manifest.
     """
 
     place: str
     message: str
     fix: str = ""
     code: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("place", "message", "fix"):
+            object.__setattr__(self, name, hide(getattr(self, name)))
 
     def __str__(self) -> str:
         text = f"{self.place}: {self.message}" if self.place else self.message
@@ -71,13 +78,27 @@ class GateError(SftKitError):
 
 
 class MsSwiftError(SftKitError):
-    """ms-swift itself failed; `returncode` is its own exit code."""
+    """ms-swift itself failed; `returncode` is its own exit code, a signal's number as its negative.
+
+    `failure` is why, for the manifest: code, cause, fix, lines of the log, and the number of the first; {} where nobody
+    looked. Its problem's fix goes on with those lines, below each other; `str` leaves them out.
+    """
 
     exit_code = ExitCode.MS_SWIFT
 
-    def __init__(self, *problems: Problem | str, returncode: int) -> None:
+    def __init__(self, *problems: Problem | str, returncode: int, failure: Mapping[str, object] | None = None) -> None:
         super().__init__(*problems)
         self.returncode = returncode
+        self.failure = dict(failure or {})
+
+    def __str__(self) -> str:
+        return "\n".join(str(replace(problem, fix=_ends(problem.fix))) for problem in self.problems)
+
+
+def _ends(text: str) -> str:
+    """The first and the last of the lines of `text`, in one."""
+    lines = text.splitlines()
+    return "; ".join(line.strip() for line in (lines[:1] + lines[1:][-1:]))
 
 
 class MissingError(SftKitError):

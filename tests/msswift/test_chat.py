@@ -141,16 +141,19 @@ def test_a_worker_that_dies_while_loading_is_told_with_its_exception_and_exit_co
     with pytest.raises(MsSwiftError) as death, chat:
         pass
     log = log_of(tmp_path)
-    message = "ms-swift failed while loading the model (exit code 1): ValueError: no such model"
-    assert (str(death.value), death.value.returncode) == (f"{message}; its whole output: {log}", 1)
+    how = "ms-swift failed while loading the model (exit code 1)"
+    assert death.value.problems[0].message == f"{how}: sft-kit does not know this failure: ValueError: no such model"
+    assert death.value.problems[0].fix.endswith(f"| ValueError: no such model\n  its whole output: {log} (line 2)")
+    assert death.value.returncode == 1
 
 
 def test_a_worker_that_is_killed_while_answering_is_told_with_the_signal(tmp_path: Path) -> None:
     worker = stand_in(tmp_path, "send(**READY); next(requests()); import os; os.kill(os.getpid(), 9)")
     with Chat(worker, log=log_of(tmp_path)) as chat, pytest.raises(MsSwiftError) as death:
         chat.ask(user("a"))
-    message = "ms-swift failed while answering (killed by signal 9): it printed no error"
-    assert (str(death.value), death.value.returncode) == (f"{message}; its whole output: {log_of(tmp_path)}", -9)
+    how = "ms-swift failed while answering (killed by signal 9)"
+    assert str(death.value).startswith(f"{how}: the system, a person or a batch scheduler killed it (SIGKILL); ")
+    assert (str(death.value).endswith(f"its whole output: {log_of(tmp_path)}"), death.value.returncode) == (True, -9)
 
 
 def test_a_worker_that_never_gets_ready_runs_into_the_time_limit(tmp_path: Path) -> None:
@@ -432,7 +435,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused_and_the_next_one_answer
 @pytest.mark.real
 def test_an_argument_that_ms_swift_does_not_have_is_named_in_the_error(tmp_path: Path, adapter: Path) -> None:
     chat = Chat(worker(log_of(tmp_path), "--adapters", adapter, "--learnig_rate", "1"), log=log_of(tmp_path))
-    with pytest.raises(MsSwiftError, match=r"exit code 1.*remaining_argv: \['--learnig_rate', '1'\]"):
+    with pytest.raises(MsSwiftError, match=r"exit code 1\): this ms-swift has no such argument: '--learnig_rate', '1'"):
         chat.wait_until_ready()
     chat.close()
 

@@ -67,8 +67,9 @@ def test_a_worker_that_dies_is_told_with_its_exception(tmp_path: Path) -> None:
     process, log = stand_in(tmp_path, "send(model=MODEL, rows=[]); raise ValueError('torn')")
     with pytest.raises(MsSwiftError) as death:
         list(encode(process, [["a"], ["b"]], [], [], log=log))
-    message = "ms-swift failed while encoding rows for model 2 of 2 (exit code 1): ValueError: torn"
-    assert str(death.value) == f"{message}; its whole output: {log}"
+    how = "ms-swift failed while encoding rows for model 2 of 2 (exit code 1)"
+    assert death.value.problems[0].message == f"{how}: sft-kit does not know this failure: ValueError: torn"
+    assert death.value.problems[0].fix.endswith(f"| ValueError: torn\n  its whole output: {log} (line 2)")
 
 
 # ---------------------------------------------------------------- with the real ms-swift

@@ -48,6 +48,7 @@ def test_the_words_for_no_memory_are_known(line: str, tmp_path: Path) -> None:
         "ValueError: bad\n",
         "{'content': 'CUDA out of memory is what torch.OutOfMemoryError: means'}\n",
         "[INFO:swift] MemoryError: is in a row\n",
+        "[INFO:swift] [INPUT] <|im_start|>user\ntorch.OutOfMemoryError: CUDA out of memory.\n[INFO:swift] model: x\n",
         "",
     ],
 )
@@ -105,8 +106,22 @@ def test_a_rank_that_the_kernel_killed_is_told_by_torchrun(tmp_path: Path) -> No
 def test_the_error_says_what_would_need_less(tmp_path: Path) -> None:
     log = told(tmp_path, BEGUN)
     error = swift_failed(KILLED, log, Shortage("killed by the kernel: memory was full", True))
+    assert error.failure["code"] == "out-of-memory"
     assert str(error) == (
-        "ms-swift killed by SIGKILL: killed by the kernel: memory was full; set a shorter max_length, "
-        f"quant_method: bnb with quant_bits: 4, or a smaller model; its whole output: {log}"
+        f"ms-swift killed by SIGKILL: killed by the kernel: memory was full; {error.failure['fix']}; "
+        f"its whole output: {log}"
     )
+    assert "lower max_length or per_device_train_batch_size" in str(error.failure["fix"])
     assert error.returncode == -9
+
+
+def test_the_log_s_own_words_for_no_memory_are_shown(tmp_path: Path) -> None:
+    log = told(tmp_path, f"{BEGUN}MemoryError\n")
+    error = swift_failed(FAILED, log, shortage_of(FAILED, log))
+    assert (error.failure["code"], error.failure["lines"], error.returncode) == ("out-of-memory", ["MemoryError"], 1)
+
+
+def test_only_what_this_start_said_is_its_failure(tmp_path: Path) -> None:
+    log = told(tmp_path, f"{BEGUN}  File \"a.py\", line 1, in f\nKeyError: 'earlier'\n")
+    error = swift_failed(FAILED, log, since=log.stat().st_size)
+    assert error.failure["cause"] == "it printed no error"

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from sft_kit.errors import MsSwiftError, Problem
-from sft_kit.msswift.failure import last_error
+from sft_kit.errors import MsSwiftError
+from sft_kit.msswift.failure import diagnose, ms_swift_error
 
 EXIT_TIMEOUT_S = 10.0
 
@@ -29,6 +29,9 @@ class Ended(Protocol):
 
     @property
     def returncode(self) -> int | None: ...
+
+    @property
+    def signal(self) -> int | None: ...
 
     def describe(self) -> str: ...
 
@@ -55,12 +58,12 @@ def wait_for_end(transport: Transport) -> int | Ended | None:
 
 
 def death(transport: Transport, log: Path, doing: str) -> MsSwiftError:
-    """The error for a worker that went while `doing` something: its exit and the last error in its log."""
+    """The error for a worker that went while `doing` something: its exit, and what its log says of the cause."""
     ended = wait_for_end(transport)
     if isinstance(ended, int):  # of a plain subprocess.Popen
         how, code = (f"killed by signal {-ended}" if ended < 0 else f"exit code {ended}"), ended
+        found = diagnose(log, returncode=max(ended, 0), signal=-ended if ended < 0 else None)
     else:
         how, code = ended.describe() if ended else "it hangs", (ended.returncode if ended else None) or 1
-    reason = last_error(log) or "it printed no error"
-    message = f"ms-swift failed while {doing} ({how}): {reason}"
-    return MsSwiftError(Problem("", message, f"its whole output: {log}"), returncode=code)
+        found = diagnose(log, returncode=code, signal=ended.signal if ended else None)
+    return ms_swift_error(f"ms-swift failed while {doing} ({how})", found, log, returncode=code)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_kit.errors import MsSwiftError, Problem
-from sft_kit.msswift.failure import ending, last_error
+from sft_kit.errors import MsSwiftError
+from sft_kit.msswift.failure import MEMORY, diagnose, ending, ms_swift_error, of_memory
 from sft_kit.run.process import Exit
 
 
@@ -66,12 +66,11 @@ def oom_kills() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def swift_failed(exit_: Exit, log: Path, shortage: Shortage | None = None) -> MsSwiftError:
-    """The error for an ms-swift that did not end well: its cause quoted from `log`, a signal as its negative."""
-    cause = last_error(log) or (shortage.message if shortage else "it printed no error")
+def swift_failed(exit_: Exit, log: Path, shortage: Shortage | None = None, *, since: int = 0) -> MsSwiftError:
+    """The error for an ms-swift that did not end well: cause, fix and the lines that say so, of `log` from byte `since`
+    on. Its return code is a signal's negative where one ended it."""
+    found = diagnose(log, returncode=exit_.returncode, signal=exit_.signal, since=since)
+    if shortage and found.code not in MEMORY:
+        found = of_memory(shortage.message)
     code = exit_.returncode if exit_.signal is None else -exit_.signal
-    fix = f"its whole output: {log}"
-    if shortage:
-        fix = f"set a shorter max_length, quant_method: bnb with quant_bits: 4, or a smaller model; {fix}"
-    problem = Problem("", f"ms-swift {exit_.describe()}: {cause}", fix)
-    return MsSwiftError(problem, returncode=code or 0)
+    return ms_swift_error(f"ms-swift {exit_.describe()}", found, log, returncode=code or 0)
