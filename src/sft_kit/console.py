@@ -1,7 +1,7 @@
 """What people see: the only user of rich's widgets.
 
 Results go to stdout, progress, warnings and errors to stderr. Off a terminal every widget becomes plain lines, one
-a record, and NO_COLOR is honoured (by rich itself).
+a record, and NO_COLOR is honoured (by rich itself). Everything that is printed goes through `data.text.safe`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from sft_kit.data.text import BIDI
+from sft_kit.data.text import STEERING, safe
 from sft_kit.errors import InterruptedRun, Problem, SftKitError
 from sft_kit.findings import Finding
+from sft_kit.secrets import hide
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
 _PLAIN_WIDTH = 200  # columns of a table that goes to a file or a pipe
+_LONGEST_SHOWN = 2_000  # characters of each part of an error, a warning or a finding
 _LEAST_WIDTH = 20  # columns of a text beside its heading, however narrow the terminal is
 _WORD = re.compile(r"(?:`[^`]*`|\S)+\s*")  # what stands in backquotes is to be copied: no line ends inside it
 
@@ -51,12 +53,17 @@ _PLAIN_EVERY_S = 2.0
 
 def say(text: str) -> None:
     """One line of progress."""
-    err.print(Text(safe(text)))
+    err.print(Text(safe(hide(text))))
 
 
 def result(text: str) -> None:
-    """A line of a result to stdout, to the letter; on a terminal without control characters."""
-    write_out((safe(text) if sys.stdout.isatty() else text) + "\n")
+    """A line of a result to stdout; like `ls` and `git`, to the letter unless a terminal shows it."""
+    result_piece(text + "\n")
+
+
+def result_piece(text: str) -> None:
+    """A piece of a streamed answer to stdout, at once; as `result`."""
+    write_out(safe(text) if sys.stdout.isatty() else text)
 
 
 def result_words(text: str) -> None:
@@ -66,7 +73,7 @@ def result_words(text: str) -> None:
 
 def say_words(text: str) -> None:
     """One line of progress that may be long: on a terminal it is broken between words."""
-    _print_words(err, Text(safe(text)))
+    _print_words(err, Text(safe(hide(text))))
 
 
 def _print_words(console: Console, text: Text, *, under: int = 2, indent: int = 0) -> None:
@@ -111,7 +118,7 @@ def print_lines(lines: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
 def result_json(value: Any) -> None:
     """A result for scripts, as one line of JSON on stdout. What could steer or reorder a terminal is escaped, which
     leaves the value what it is, and so are bytes of a file name that are no text."""
-    write_out(_NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)) + "\n")
+    write_out(STEERING.sub(lambda found: json.dumps(found[0])[1:-1], json.dumps(value, ensure_ascii=False)) + "\n")
 
 
 def warn(problem: Problem | str) -> None:
@@ -120,7 +127,7 @@ def warn(problem: Problem | str) -> None:
     if isinstance(problem, Problem) and err.is_terminal:
         _show_problem(head, problem)
     else:
-        _print_words(err, Text.assemble(head, safe(str(problem))))
+        _print_words(err, Text.assemble(head, _short(str(problem))))
 
 
 def show_error(error: SftKitError) -> None:
@@ -130,10 +137,10 @@ def show_error(error: SftKitError) -> None:
 
 
 def _show_problem(head: tuple[str, str], problem: Problem) -> None:
-    place = f"{safe(problem.place)}: " if problem.place else ""
-    _print_words(err, Text.assemble(head, (place, "bold"), safe(problem.message)), under=4)
+    place = f"{_short(problem.place)}: " if problem.place else ""
+    _print_words(err, Text.assemble(head, (place, "bold"), _short(problem.message)), under=4)
     if problem.fix:
-        _print_words(err, Text(safe(problem.fix), style="cyan"), indent=2)
+        _print_words(err, Text(_short(problem.fix), style="cyan"), indent=2)
 
 
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -142,7 +149,7 @@ _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def show_finding(finding: Finding) -> None:
     """One finding of a check on stdout, its fix on a line of its own."""
     style = _SEVERITY_STYLES[finding.severity]
-    place, message, fix = (safe(text).replace("\n", " ") for text in (finding.place, finding.message, finding.fix))
+    place, message, fix = (_short(text).replace("\n", " ") for text in (finding.place, finding.message, finding.fix))
     head = (f"{finding.severity} ", style), (f"{place}: ", "bold"), message
     _print_words(out, Text.assemble(*head, (f"  [{finding.code}]", "dim")), under=4)
     more = f"lines {', '.join(map(str, finding.lines))}" if len(finding.lines) > 1 else ""
@@ -164,13 +171,13 @@ def print_table(
     The first `whole` columns are never broken over lines, nor are those of `numbers`, which stand to the right. A table
     that is wider than the terminal goes without its frame.
     """
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(title=Text(safe(title)) if title else None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         is_number = index in numbers
         justify: Literal["left", "right"] = "right" if is_number else "left"
-        table.add_column(column, overflow="fold", no_wrap=index < whole or is_number, justify=justify)
+        table.add_column(Text(safe(column)), overflow="fold", no_wrap=index < whole or is_number, justify=justify)
     for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
+        table.add_row(*(Text(safe(hide(cell))) for cell in row))
     if not out.is_terminal:
         table.box = box.SIMPLE
         with out.capture() as captured:
@@ -195,16 +202,14 @@ def print_marked(lines: Iterable[Sequence[tuple[str, Mark]]]) -> None:
         out.print(Text.assemble(*((safe(text), _STYLES[mark]) for text, mark in line)))
 
 
-_NOT_SHOWN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{''.join(sorted(BIDI))}]")
-
-
-def safe(text: str) -> str:
-    """`text` without characters that steer a terminal or reorder what it shows: data must not be able to do that."""
-    return _NOT_SHOWN.sub("\ufffd", text)
+def _short(text: str) -> str:
+    """`safe`, and no longer than a screen: a path or a value of 100,000 characters would bury what is said about it."""
+    more = len(text) - _LONGEST_SHOWN
+    return safe(text) if more <= 0 else f"{safe(text[:_LONGEST_SHOWN])}... ({more:,} more characters)"
 
 
 def write_out(text: str) -> None:
-    """A piece of a streamed answer to stdout, at once."""
+    """Text to stdout as it is, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -311,7 +316,7 @@ class AnswerView(_LiveBar):
         super().__init__("{task.completed}/{task.total}")
         self._what, self._total, self._started = what, total, time.monotonic()
         self._last_line = self._started
-        self._task = self._progress.add_task(escape(what), total=total)
+        self._task = self._progress.add_task(escape(safe(what)), total=total)
 
     def __enter__(self) -> Self:
         if not self._live:
@@ -381,7 +386,7 @@ def confirm(question: str, *, default: bool = False) -> bool:
     """Ask yes or no on a terminal, where Enter alone is `default`; off a terminal, and at its end, the answer is no."""
     if not (sys.stdin and sys.stdin.isatty() and err.is_terminal):
         return False
-    err.print(Text(f"{question} {'[Y/n]' if default else '[y/N]'} "), end="")
+    err.print(Text(f"{safe(question)} {'[Y/n]' if default else '[y/N]'} "), end="")
     answer = sys.stdin.readline()
     return default if answer == "\n" else answer.strip().lower() in ("y", "yes", "是")
 
@@ -389,7 +394,7 @@ def confirm(question: str, *, default: bool = False) -> bool:
 def ask_text(question: str) -> str:
     """Ask for a line of text until there is one; the end of input ends the command."""
     while True:
-        err.print(Text(f"{question} "), end="")
+        err.print(Text(f"{safe(question)} "), end="")
         line = sys.stdin.readline()
         if not line:
             raise InterruptedRun("no answer")

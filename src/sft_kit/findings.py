@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_kit.errors import Problem
+from sft_kit.secrets import hide
 
 Severity = Literal["error", "warning", "note"]
 CODES = frozenset({
@@ -57,6 +58,8 @@ CODES = frozenset({
     "model-type-mismatch", "no-tokenizer", "no-weights", "not-a-chat-model", "pickled-weights", "remote-code",
     "several-adapters", "template-mismatch", "tokenizer-too-new", "unknown-model-type", "vocabulary-too-small",
     "weights-mismatch",
+    # What a stranger's model or checkpoint would do (checks.trust, checks.adapters).
+    "odd-file", "pickled-state",
     # The machine: versions, packages, GPUs, disk, RAM, hubs, secrets (checks.machine).
     "bad-visible-devices", "bf16-on-old-gpu", "bf16-without-gpu", "disk-full", "driver-too-old",
     "flash-attention-on-old-gpu", "gated-model", "gpu-busy", "gpu-order", "hidden-gpus", "little-ram",
@@ -86,6 +89,10 @@ class Finding:
     fix: str = ""
     rows: int = 0
     lines: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("place", "message", "fix"):  # as in a Problem: a finding is shown as JSON too
+            object.__setattr__(self, name, hide(getattr(self, name)))
 
     def problem(self) -> Problem:
         """The finding as an error or a warning shows it; the code comes last, for `# sft-kit: ignore`."""

@@ -334,13 +334,13 @@ def test_quantised_weights_are_not_tuned_in_full(folder: Path) -> None:
     assert found(folder, tuner_type="lora") == []
 
 
-def test_code_of_a_local_model_is_refused_and_that_of_a_hub_mentioned(folder: Path) -> None:
+def test_code_of_a_model_is_refused_wherever_it_is_from(folder: Path) -> None:
     write(folder / "config.json", {**CONFIG, "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}})
     write(folder / "modeling_own.py", "")
     message = "ms-swift trusts the model's own code: modeling_own.py would run"
-    fix = "read them; `# sft-kit: ignore remote-code` in the config lets them run"
+    fix = "read them; --trust-remote-code, or `# sft-kit: ignore remote-code` in the config, lets them run"
     assert found(folder) == [Finding("remote-code", "error", "model", message, fix)]
-    assert codes(found(folder, local=False)) == [("remote-code", "note", "model")]
+    assert codes(found(folder, local=False)) == [("remote-code", "error", "model")]
 
 
 def test_modelscopes_pickle_is_only_read_for_check_model(folder: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_control_character_is_named_with_its_line() -> None:
 def test_a_file_of_two_megabytes_is_refused_at_once() -> None:
     began = time.monotonic()
     assert refusal("system: " + "x" * 2_000_000) == (
-        "c.yaml: larger than 256 kB; is this a data file? A config names it under `dataset:`"
+        "c.yaml: larger than 100 kB; is this a data file? A config names it under `dataset:`"
     )
     assert time.monotonic() - began < 0.5
 
@@ -101,18 +101,18 @@ def test_a_file_of_two_megabytes_is_refused_at_once() -> None:
 def test_a_data_file_below_the_size_limit_is_refused_before_it_is_read_in_full() -> None:
     row = '{"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]}'
     began = time.monotonic()
-    assert refusal("[" + ",\n".join([row] * 2_000) + "]") == (
-        "c.yaml: holds more than 4000 values; is this a data file? A config names it under `dataset:`"
+    assert refusal("[" + ",\n".join([row] * 1_000) + "]") == (
+        "c.yaml: holds more than 2000 values; is this a data file? A config names it under `dataset:`"
     )
     assert time.monotonic() - began < 5  # 19 s to read it all
 
 
 def test_deep_nesting_is_refused_with_its_place() -> None:
-    assert refusal("a: " + "[" * 200 + "]" * 200) == "c.yaml:1:44: nested deeper than 40 levels"
+    assert refusal("a: " + "[" * 200 + "]" * 200) == "c.yaml:1:43: nested deeper than 40 levels"
 
 
 def test_nesting_that_would_exhaust_the_stack_is_refused() -> None:
-    assert refusal("a: " + "[" * 30_000) == "c.yaml: nested deeper than 40 levels"
+    assert refusal("a: " + "[" * 30_000) == "c.yaml:1:43: nested deeper than 40 levels"
 
 
 @pytest.mark.parametrize(

@@ -211,11 +211,11 @@ def test_a_long_file_is_read_in_little_memory(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("content", [b'[{"a": "%s"}]', b'{"a": "%s"}\n', b'{\n"a":\n"%s"\n}\n'])
 def test_the_time_for_one_long_value_grows_with_its_length_only(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "long.json"
-    path.write_bytes(content % (b"x" * 50_000_000))
+    path.write_bytes(content % (b"x" * 15_000_000))
     start = time.process_time()
     ((_, value),) = scan(path)
     assert isinstance(value, dict)
-    assert len(value["a"]) == 50_000_000
+    assert len(value["a"]) == 15_000_000
     assert time.process_time() - start < 3
 
 

@@ -1,16 +1,21 @@
-"""What is wrong with the adapters that a run goes on training from: other base, lost weights, settings without effect.
+"""What is wrong with what a run goes on training from: adapters (other base, lost weights, settings without effect),
+and a checkpoint of somebody else.
 
-Judges their adapter_config.json and the headers of their weights. That they are there and run no plugins is checked
-before (`prepare`).
+Judges adapter_config.json and the headers of weights. That adapters are there and run no plugins is checked before
+(`prepare`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sft_kit.checks.facts import Facts
+from sft_kit.checks.rules_values import resumed
+from sft_kit.checks.trust import is_old_torch, names_of, refuse_traps
+from sft_kit.errors import UsageError
 from sft_kit.findings import Finding
 from sft_kit.models.directory import ModelDirectory, WeightFile, weight_file
 from sft_kit.msswift.checkpoints import read_json
@@ -119,6 +124,41 @@ def _settings(facts: Facts, place: str, config: Mapping[str, Any]) -> Iterator[F
     if different:
         message = f"keeps its own settings: {', '.join(different)} is without effect"
         yield Finding("adapter-settings-win", "warning", place, message, "leave the keys out, or start a new adapter")
+
+
+def resumed_findings(facts: Facts) -> Iterator[Finding]:
+    """A checkpoint of somebody else that training is to go on from: plugins, and states that are unpickled whole.
+
+    transformers reads optimizer.pt, scheduler.pt and rng_state.pth with `weights_only`, training_args.bin not at all.
+    DeepSpeed's *_states.pt and the .metadata of torch.distributed.checkpoint (FSDP) are unpickled without limits. What
+    lies below output_dir is the user's own.
+    """
+    folder = resumed(facts)
+    if folder is None:
+        return
+    try:
+        refuse_traps(folder)
+    except UsageError as error:
+        for problem in error.problems:
+            message = f"{problem.place}: {problem.message}"
+            yield Finding(problem.code, "error", "resume_from_checkpoint", message, problem.fix)
+        return
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(user_path(facts.config.output_dir))):
+        return
+    states = _unpickled_states(folder, facts.environment.versions.get("torch", ""))
+    if states:
+        message = f"{names_of(states)}: unpickled without limits, so whoever made this checkpoint can run code here"
+        fix = (
+            "if it is yours, say so: `# sft-kit: ignore pickled-state`; else start from its weights (adapters:, model:)"
+        )
+        yield Finding("pickled-state", "error", "resume_from_checkpoint", message, fix)
+
+
+def _unpickled_states(folder: Path, torch: str) -> list[str]:
+    found = [*folder.glob("*/*_states.pt"), *folder.glob("*/.metadata")]
+    if is_old_torch(torch):
+        found += folder.glob("rng_state*.pth")  # transformers 4.57 leaves weights_only to torch there
+    return sorted(str(file.relative_to(folder)) for file in found)
 
 
 def _bare(name: str) -> str:

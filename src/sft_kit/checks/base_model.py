@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_kit.checks.trust import refuse_traps
 from sft_kit.errors import MissingError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, own_model_path, own_model_types
-from sft_kit.msswift.checkpoints import architecture, kind_of, missing_weights, plugins
+from sft_kit.msswift.checkpoints import architecture, kind_of, missing_weights
 from sft_kit.msswift.hub import cached_model, hub_problem, is_hub_id, looks_like_path
 from sft_kit.msswift.model_types import is_registered, suggest_model_id
 from sft_kit.resources import user_path
@@ -52,23 +53,18 @@ def locate_model(
         fix = f"did you mean {known}?" if known else "give a directory that is there, or a hub id (owner/name)"
         what = "is a file, not a model directory" if folder.exists() else "no such directory"
         raise UsageError(Problem("", f"{name}: {what}", fix))
-    if ask_hub and not cached_model(name, hugging_face=hugging_face, environ=environ):
+    cached = cached_model(name, hugging_face=hugging_face, environ=environ)
+    if cached:
+        refuse_traps(cached)
+    elif ask_hub:
         problem = hub_problem(name, "models", hugging_face=hugging_face, environ=environ)
         if problem:
             raise MissingError(problem)
     return BaseModel(name, name, False)
 
 
-def refuse_plugins(checkpoint: Path) -> None:
-    """Refuse a checkpoint whose args.json would make ms-swift import Python files."""
-    named = plugins(checkpoint)
-    if named:
-        message = f"its args.json makes ms-swift run {', '.join(named)}"
-        fix = "read those files, then remove the key from args.json"
-        raise UsageError(Problem(str(checkpoint), message, fix, "plugins"))
-
-
 def _check_directory(folder: Path) -> None:
+    refuse_traps(folder)
     kind = kind_of(folder)
     if kind == "adapter":
         fix = "give its base model here; the adapter goes under adapters:"
@@ -85,4 +81,3 @@ def _check_directory(folder: Path) -> None:
         code = "no-weights" if lost == ["*.safetensors"] else "missing-shard"
         fix = "download or export the model again"
         raise UsageError(Problem("", f"{folder} lacks weights: {', '.join(lost[:4])}", fix, code))
-    refuse_plugins(folder)

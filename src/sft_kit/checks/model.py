@@ -8,14 +8,16 @@ say in `rules`. A directory that is no model at all is refused before (`base_mod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from sft_kit.checks.adapters import adapter_findings
+from sft_kit.checks.adapters import adapter_findings, resumed_findings
 from sft_kit.checks.base_model import BaseModel
 from sft_kit.checks.facts import Facts
+from sft_kit.checks.trust import FLAG, in_words, names_of
 from sft_kit.findings import Finding
 from sft_kit.models.directory import ModelDirectory, WeightFile
+from sft_kit.models.trust import own_code
 from sft_kit.msswift.model_choice import (
     Choice,
     architecture_of,
@@ -42,6 +44,7 @@ def model_findings(facts: Facts) -> Iterator[Finding]:
         return
     yield from _purpose(facts, model)
     yield from adapter_findings(facts)
+    yield from resumed_findings(facts)
     if directory is None:
         yield from _choice(facts, model, None)
         return
@@ -224,7 +227,9 @@ def _weights(facts: Facts, directory: ModelDirectory, *, local: bool) -> Iterato
             yield _of_file("no-weights", directory, "", message, _DOWNLOAD)
     missing = [file for file in directory.weights if file.state == "missing"]
     if missing and local:
-        message = f"{_names(file.name for file in missing)} of {len(directory.weights)} weight files not there{half}"
+        message = (
+            f"{names_of([file.name for file in missing])} of {len(directory.weights)} weight files not there{half}"
+        )
         yield _of_file("missing-shard", directory, "", message, _DOWNLOAD)
     for file in directory.weights:
         yield from _weight_file(directory, file, half)
@@ -274,9 +279,9 @@ def _pickled(facts: Facts, directory: ModelDirectory, names: list[str]) -> Findi
     torch = re.match(r"(\d+)\.(\d+)", facts.environment.versions.get("torch", ""))
     fix = "convert them to safetensors (save_pretrained), or download them as such"
     if torch and (int(torch[1]), int(torch[2])) < (2, 6):
-        message = f"{_names(names)}: transformers refuses pickled weights with torch {torch[0]}"
+        message = f"{names_of(names)}: transformers refuses pickled weights with torch {torch[0]}"
         return _of_file("pickled-weights", directory, "", message, f"{fix}; or install torch 2.6 or newer")
-    message = f"{_names(names)}: weights in a pickle, which can hold code; transformers reads only tensors of it"
+    message = f"{names_of(names)}: weights in a pickle, which can hold code; transformers reads only tensors of it"
     return Finding("pickled-weights", "warning", str(directory.path), message, fix)
 
 
@@ -315,7 +320,7 @@ def _beyond_the_embedding(facts: Facts, directory: ModelDirectory) -> Iterator[F
         return
     words = [word for word in beyond if not re.search("image|audio|video|vision", word)]
     if words:
-        message = f"{_names(words)}: ids beyond the {rows} rows of the model's embedding; a row that has one fails"
+        message = f"{names_of(words)}: ids beyond the {rows} rows of the model's embedding; a row that has one fails"
         yield Finding("vocabulary-too-small", "warning", str(directory.path), message, fix)
 
 
@@ -356,30 +361,18 @@ def _quantised(facts: Facts, directory: ModelDirectory) -> Iterator[Finding]:
 
 def _code(facts: Facts, directory: ModelDirectory, *, local: bool) -> Iterator[Finding]:
     """ms-swift hard-codes trust_remote_code=True (`swift/model/model_meta.py`, 3.x `swift/llm/model/register.py`)."""
-    from_hubs = [name for name in directory.remote if "--" in name]
-    files = [*directory.code, *(f"{name} (from the hub)" for name in from_hubs)]
-    if directory.remote and not files:
-        files = list(directory.remote)
-    if files and local:
-        message = f"ms-swift trusts the model's own code: {_names(files)} would run"
-        fix = "read them; `# sft-kit: ignore remote-code` in the config lets them run"
+    code = own_code(directory)
+    if code:
+        message = f"ms-swift trusts the model's own code: {in_words(code)} would run"
+        fix = f"read them; {FLAG}, or `# sft-kit: ignore remote-code` in the config, lets them run"
         yield Finding("remote-code", "error", "model", message, fix)
-    elif files:
-        message = f"ms-swift runs the model's own code: {_names(files)}"
-        yield Finding("remote-code", "note", "model", message)
     if local and ".mdl" in directory.names and facts.config.check_model:
         message = "modelscope unpickles the model's .mdl, which can hold code, to ask its hub for a newer version"
         yield Finding("mdl-pickle", "error", "check_model", message, "leave check_model out, or delete .mdl")
     if local and directory.links_out:
-        shown = _names(f"{name} -> {target}" for name, target in directory.links_out.items())
+        shown = names_of([f"{name} -> {target}" for name, target in directory.links_out.items()])
         yield Finding("link-outside", "note", str(directory.path), f"links to files elsewhere: {shown}")
 
 
 def _of_file(code: str, directory: ModelDirectory, name: str, message: str, fix: str) -> Finding:
     return Finding(code, "error", str(directory.path / name) if name else str(directory.path), message, fix)
-
-
-def _names(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
-    return ", ".join(listed[:4]) + more

@@ -15,13 +15,13 @@ from sft_kit.checks.facts import Facts
 from sft_kit.checks.rules_values import given, texts
 from sft_kit.data.personal import personal_data
 from sft_kit.findings import Finding
+from sft_kit.msswift.command import VARIABLES
 from sft_kit.msswift.install import Generation
 from sft_kit.msswift.words import OWN_CODE
 from sft_kit.resources import user_path
 from sft_kit.secrets import is_secret
 
-_VARIABLES = {"swanlab_token": "SWANLAB_API_KEY"}
-_URL_PASSWORD = re.compile(r"\w+://[^/@\s:]+:[^/@\s]+@")
+_URL_PASSWORD = re.compile(r"\b\w+://[^/@\s:]+:[^/@\s]+@")
 
 
 def secret_findings(facts: Facts) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def secret_findings(facts: Facts) -> Iterator[Finding]:
     for key, value in _texts(facts.config.swift_values()):
         top = key.split(".")[0]
         if is_secret(top):
-            variable = _VARIABLES.get(top)
+            variable = VARIABLES.get(top)
             if top == "hub_token":
                 variable = "HF_TOKEN" if facts.hugging_face else "MODELSCOPE_API_TOKEN"
             message = "a secret in a config, or behind --set, is read by whoever sees the file or the processes"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sft_kit.cli.options import Adapter, OutputDir
+from sft_kit.cli.options import Adapter, OutputDir, TrustRemoteCode
 
 
 def evaluate(
@@ -37,6 +37,7 @@ def evaluate(
         Path | None, typer.Option(help="Directory of the report. [default: the run's sft-kit/, else eval-NAME]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="report.json on stdout, with the same exit code.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
     output_dir: OutputDir = Path("output"),
 ) -> None:
     """Ask a model and its base the same questions, score both, and check the thresholds."""
@@ -47,7 +48,7 @@ def evaluate(
     from sft_kit.run.summary import show_evaluation
 
     what = (adapter, model, base, questions, against, tuple(overrides or ()))
-    asked = Asked(*what, name, author, name_en, author_en, lang, out, output_dir)
+    asked = Asked(*what, name, author, name_en, author_en, lang, out, output_dir, trust_remote_code)
     found = evaluate_command(asked, find_installation())
     if as_json:
         result_json(found.values())

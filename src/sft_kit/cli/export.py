@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sft_kit.cli.options import OutputDir
+from sft_kit.cli.options import OutputDir, TrustRemoteCode
 
 
 class Quant(str, Enum):
@@ -41,6 +41,7 @@ def export(
         bool, typer.Option(help="Compare weights and greedy answers with the trained model's (exit 3 if they differ).")
     ] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: the trained system prompt is put in.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
     output_dir: OutputDir = Path("output"),
 ) -> None:
     """Merge an adapter into one directory that any tool loads, and prove that it answers like the adapter."""
@@ -48,5 +49,5 @@ def export(
     from sft_kit.run.export import Wishes, export
 
     method = quant.value if quant else None
-    wishes = Wishes(out, default_system, method, ollama, verify, yes)  # type: ignore[arg-type]
+    wishes = Wishes(out, default_system, method, ollama, verify, yes, trust_remote_code)  # type: ignore[arg-type]
     result(str(export(adapter, wishes, output_dir, lambda question: confirm(question, default=True))))

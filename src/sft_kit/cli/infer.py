@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sft_kit.cli.options import Adapter, AnyModel, OutputDir
+from sft_kit.cli.options import Adapter, AnyModel, OutputDir, TrustRemoteCode
 
 
 def infer(
@@ -19,6 +19,7 @@ def infer(
     system: Annotated[str | None, typer.Option(help="System prompt. [default: the one it was trained with]")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 2048,
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token.")] = 0.0,
+    trust_remote_code: TrustRemoteCode = False,
     output_dir: OutputDir = Path("output"),
 ) -> None:
     """Chat with an adapter, a full checkpoint, a merged model or a base model."""
@@ -32,4 +33,5 @@ def infer(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         output_dir=output_dir,
+        trust=trust_remote_code,
     )

@@ -53,7 +53,7 @@ def init(
 
 
 def _next(path: Path) -> str:
-    import shlex
+    from sft_kit.data.text import shell_word
 
-    shown = shlex.quote(str(path))
+    shown = shell_word(str(path))
     return f"check it with `sft-kit check {shown}`, then `sft-kit train {shown}`"

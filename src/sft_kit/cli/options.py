@@ -14,3 +14,7 @@ AnyModel = Annotated[
     str | None, typer.Option(help="Full checkpoint, merged model, base model directory or hub id.", metavar="ID|DIR")
 ]
 OutputDir = Annotated[Path, typer.Option(help="Where runs are looked up.")]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Let the model run the Python code that it brings; shows it first."),
+]

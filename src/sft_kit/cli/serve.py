@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sft_kit.cli.options import Adapter, AnyModel, OutputDir
+from sft_kit.cli.options import Adapter, AnyModel, OutputDir, TrustRemoteCode
 
 
 def serve(
@@ -34,6 +34,7 @@ def serve(
         Path | None,
         typer.Option(help="Where ms-swift's output goes. [default: a temporary file, kept when it fails]"),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     output_dir: OutputDir = Path("output"),
 ) -> None:
     """Serve a model to OpenAI clients; an adapter and its base model side by side, from one loaded model."""
@@ -49,4 +50,5 @@ def serve(
         max_new_tokens=max_new_tokens,
         log=log,
         output_dir=output_dir,
+        trust=trust_remote_code,
     )

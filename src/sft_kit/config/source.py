@@ -7,7 +7,10 @@ are allowed or what they mean. YAML 1.2 by ruamel.yaml, so `1e-4` is a number an
 from __future__ import annotations
 
 import io
+import os
 import re
+import select
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +22,21 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, ScalarE
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sft_kit.errors import ConfigError, Problem
+from sft_kit.secrets import is_secret, remember
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 Place: TypeAlias = "tuple[str | int, ...]"  # ("identity", "name", "zh") or ("dataset", 0)
 
 # ruamel.yaml takes 0.25 s for 1,000 values, so what is no config is refused before it is read in full.
-MAX_BYTES = 256_000
-MAX_WRITTEN = 4_000  # values in the file: a config has hundreds
+MAX_BYTES = 100_000
+MAX_WRITTEN = 2_000  # values in the file: a config has hundreds
 MAX_NODES = 20_000  # after aliases are expanded: a billion-laughs file has billions
 MAX_DEPTH = 40
-_SMALL = 20_000  # bytes that may be parsed without counting first
+MAX_PROBLEMS = 100  # told of one file
+_SMALL = 20_000  # characters that may be parsed without counting first,
+_FEW_BRACKETS = 100  # unless there are more of these: ruamel.yaml's time grows with the square of their depth
+_LONGEST_NUMBER = 400  # characters; Python itself refuses to show a number of more than 4,300 digits
+_PIPE_WAIT_S = 1.0  # for what writes into a pipe, as in `sft-kit check <(...)`
 _YAML = "tag:yaml.org,2002:"
 _LOST_SAMPLE = re.compile(r"\s*(?:-|(?:val_)?dataset:)\s+(?P<entry>[^\s#'\"\[]+)\s+(?P<sample>#\d+)\s*$")
 _NO_COLON = re.compile(r"\s*(?P<key>[A-Za-z_][\w.]*)(?P<colon>：|:(?=[^\s/:]))(?P<value>[^#]*)")
@@ -71,13 +79,13 @@ def read_source(path: Path) -> Source:
     """Read and parse the YAML file `path`.
 
     Duplicate keys and the like are collected in `problems`; what makes the file unreadable as a whole (missing,
-    not UTF-8, over 256 kB, broken YAML, not a mapping) raises ConfigError at once.
+    a device, not UTF-8, over 100 kB, broken YAML, not a mapping) raises ConfigError at once.
     """
     name = str(path)
     text = _read_text(path)
     yaml = YAML(typ="safe", pure=True)
     try:
-        if len(text) > _SMALL:
+        if len(text) > _SMALL or text.count("[") + text.count("{") > _FEW_BRACKETS:
             _refuse_data(name, text)
         root = yaml.compose(io.StringIO(text))
         builder = _Builder(name, yaml)
@@ -100,7 +108,8 @@ def read_source(path: Path) -> Source:
         raise ConfigError(Problem(f"{name}:{line}", message, code="broken-yaml")) from error
     except RecursionError as error:
         raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels", code="not-a-config")) from error
-    problems = tuple(dict.fromkeys([*builder.problems, *_lost_samples(name, text)]))  # an alias repeats its own
+    # an alias repeats its own
+    problems = tuple(dict.fromkeys([*builder.problems, *_lost_samples(name, text)]))[:MAX_PROBLEMS]
     return Source(name, values, builder.marks, problems, _ignored(text))
 
 
@@ -115,6 +124,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
     for override in overrides:
         key, equals, text = override.partition("=")
         place: Place = tuple(key.strip().split("."))
+        remember(text, secret=any(map(is_secret, key.split("."))))  # before the first message that quotes it
         if not equals or not all(place):
             problems.append(
                 Problem(f"--set {override}", "is not KEY=VALUE", "write --set learning_rate=1e-4", "bad-override")
@@ -146,8 +156,7 @@ def _read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigError(Problem(name, "is a directory", "give the config file", "missing-file"))
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = _read_bytes(path)
     except FileNotFoundError:
         raise ConfigError(
             Problem(name, "no such file", f"write one with `sft-kit init {name}`", "missing-file")
@@ -163,6 +172,26 @@ def _read_text(path: Path) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8 (byte 0x{raw[error.start]:02x})"
         raise ConfigError(Problem(f"{name}:{line}", message, "save the file as UTF-8", "not-a-config")) from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The first bytes of a file or, for as long as somebody writes into it, a pipe. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer opens at once too
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ConfigError(Problem(str(path), "is a device, not a file", "give the config file", "missing-file"))
+        raw = b""
+        while len(raw) <= MAX_BYTES:
+            if stat.S_ISFIFO(mode) and not select.select([descriptor], [], [], _PIPE_WAIT_S)[0]:
+                fix = "give the config file"
+                raise ConfigError(Problem(str(path), "is a pipe into which nobody writes", fix, "missing-file"))
+            if not (read := os.read(descriptor, MAX_BYTES + 1 - len(raw))):
+                break
+            raw += read
+        return raw
+    finally:
+        os.close(descriptor)
 
 
 def _lost_samples(name: str, text: str) -> Iterator[Problem]:
@@ -193,7 +222,8 @@ def _refuse_data(name: str, text: str) -> None:
         depth += opens - isinstance(event, CollectionEndEvent)
         written += opens or isinstance(event, ScalarEvent)
         if depth > MAX_DEPTH:
-            raise ConfigError(Problem(name, f"nested deeper than {MAX_DEPTH} levels", code="not-a-config"))
+            place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+            raise ConfigError(Problem(place, f"nested deeper than {MAX_DEPTH} levels", code="not-a-config"))
         if written > MAX_WRITTEN:
             fix = "is this a data file? A config names it under `dataset:`"
             raise ConfigError(Problem(name, f"holds more than {MAX_WRITTEN} values", fix, "not-a-config"))
@@ -263,30 +293,35 @@ class _Builder:
         return self.scalar(node)
 
     def scalar(self, node: Node) -> Value:
-        tag = str(node.tag)
-        if "\0" in str(node.value):  # no path and no argument of a program can hold one
-            problem = Problem(self.at(node), "holds a NUL character", "remove the \\0", "wrong-value")
-            self.problems.append(problem)
-            return None
-        if tag in (f"{_YAML}str", f"{_YAML}timestamp"):  # a date stays the text that was written
-            try:  # JSON writes an emoji as the escapes of two halves: put them together
-                return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
-            except UnicodeDecodeError:
-                self.problems.append(
-                    Problem(self.at(node), "holds half of a character", "write it without \\u", "wrong-value")
-                )
-                return None
+        tag, text = str(node.tag), self.text(node)
+        if text is None or tag in (f"{_YAML}str", f"{_YAML}timestamp"):  # a date stays the text that was written
+            return text
         if tag in (f"{_YAML}null", f"{_YAML}bool", f"{_YAML}int", f"{_YAML}float"):
             try:
+                if len(text) > _LONGEST_NUMBER:
+                    raise ValueError
                 value: Value = self.yaml.constructor.construct_object(node)
                 return value
-            except (ValueError, KeyError):  # `!!int eight`, or a number of 5,000 digits
+            except (ValueError, LookupError, AttributeError):  # `!!int eight`, or a number of 5,000 digits
                 shown = f"{node.value[:40]}..." if len(node.value) > 40 else node.value
                 message = f"{shown!r} is not a number or switch that can be read"
                 self.problems.append(Problem(self.at(node), message, code="wrong-value"))
                 return None
         self.untagged(node, "str")
         return None
+
+    def text(self, node: Node) -> str | None:
+        """What is written in a value or a key; None where no file, no argument and no terminal could take it."""
+        text = str(node.value)
+        if "\0" in text:
+            self.problems.append(Problem(self.at(node), "holds a NUL character", "remove the \\0", "wrong-value"))
+            return None
+        try:  # JSON writes an emoji as the escapes of two halves: put them together
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            fix = "write it without \\u"
+            self.problems.append(Problem(self.at(node), "holds half of a character", fix, "wrong-value"))
+            return None
 
     def untagged(self, node: Node, kind: str) -> None:
         """Note a tag such as `!custom` or `!!set`: taking the bare value would ignore what was written."""
@@ -318,7 +353,9 @@ class _Builder:
             if not isinstance(key_node, ScalarNode) or not key_node.value.strip():
                 self.problems.append(Problem(self.at(key_node), "a key must be a plain word", code="unknown-key"))
                 continue
-            key = str(key_node.value)
+            key = self.text(key_node)
+            if key is None:
+                continue
             at: Place = (*place, key)
             if key in values:
                 first = self.marks[at][0]

@@ -32,7 +32,7 @@ _SLOT = (
     r"(?:name|author|developer|creator|company|model|assistant|bot|username|organi[sz]ation|team|vendor)|插入\w{1,6}|"
     r"(?:您|你)?的?(?:模型|公司|作者|开发者|机器人|助手|产品|团队|用户|单位|机构)?(?:名字|名称|姓名|作者|开发者|公司名?|团队名?|机构名?|用户名|单位)"
 )
-_DOUBLE_BRACE = Pattern(r"\{\{[ ]*[\w\-. \u4e00-\u9fff]{1,40}[ ]*\}\}")
+_DOUBLE_BRACE = Pattern(r"\{\{ *(?:[\w\-.\u4e00-\u9fff][\w\-. \u4e00-\u9fff]{0,39} *|(?<= ))\}\}")
 _IDENTITY_SLOT = Pattern(rf"\{{\{{\s*(?:{_SLOT})\s*\}}\}}", re.IGNORECASE)
 _SINGLE_BRACE = Pattern(rf"(?<![\\$\w_^{{}}/])\{{(?:{_SLOT})\}}(?![{{}}])", re.IGNORECASE)
 _BRACKET = Pattern(rf"[\[【](?:{_SLOT})[\]】](?![(\[])", re.IGNORECASE)
@@ -71,7 +71,9 @@ _ENTITY = Pattern(r"&(?:amp|lt|gt|quot|nbsp|apos|ldquo|rdquo|mdash|hellip|#\d{2,
 _MARKUP = Pattern(r"</?[a-z][\w-]*[^<>]*>|html|xml|entit|转义|实体|\bescap", re.IGNORECASE)
 
 _CODE = Pattern(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^`]+``|`[^`\n]+`", re.DOTALL)
-_MATHS = Pattern(r"\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_MATHS = Pattern(  # no \( and no \[ inside: a text of nothing else would be read once for each of them
+    r"\$\$.*?\$\$|\$[^$\n]+\$|\\\((?:[^\\]|\\[^()\[\]])*\\\)|\\\[(?:[^\\]|\\[^()\[\]])*\\\]", re.DOTALL
+)
 
 # One look for anything unusual in a text that is not ASCII; each hit is then looked at by the rules above.
 _UNUSUAL = re.compile(

@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ from sft_kit.data.text import has_cjk
 _CHUNK = 1 << 20
 _BOM = codecs.BOM_UTF8
 _SPACE = " \t\r\n"
+_BLANK = frozenset({b"\n", b"\r\n"})
+_LONGEST = 16 << 20  # bytes of a record; read and judged it takes some ten times as much memory
+_TOO_LONG = "has a row of more than 16 MB, which no model can be trained on"
 _ADVICE = "save it as UTF-8"
 _ZIP = b"PK\x03\x04"  # .xlsx is a zip archive
 _TOO_DEEP = "is nested too deeply to be read"
@@ -93,6 +97,8 @@ def _values(file: BinaryIO) -> Iterator[Scanned]:
     lines = _Lines(file)
     decode = _LINES.raw_decode
     for number, raw in lines:
+        if raw in _BLANK:  # before the parser raises for it: a file may hold millions
+            continue
         try:
             text = raw.decode()
             value, end = decode(text)
@@ -101,6 +107,11 @@ def _values(file: BinaryIO) -> Iterator[Scanned]:
                 continue
         except (ValueError, RecursionError):
             pass
+        if len(raw) == _LONGEST and not raw.endswith(b"\n"):
+            yield number, Broken(_TOO_LONG)
+            return  # the next line may be gigabytes away
+        if not raw.strip(_SPACE.encode()):
+            continue
         yield from _unusual(number, raw, lines)
 
 
@@ -108,7 +119,7 @@ class _Lines:
     """The numbered lines of a file, of which some may be put back."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._lines = enumerate(file, 1)
+        self._lines = enumerate(iter(partial(file.readline, _LONGEST), b""), 1)
         self._ahead: deque[tuple[int, bytes]] = deque()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -316,6 +327,9 @@ class _Window:
             return False
         self.line()
         self._size = self._size * 2 if self.position == 0 and self.text else _CHUNK
+        if len(self.text) - self.position > _LONGEST:
+            self.broken, self._ended = _TOO_LONG, True
+            return False
         pending = self._decoder.getstate()[0]
         raw = self._file.read(self._size)
         self._ended = not raw
@@ -333,7 +347,10 @@ class _Window:
 
 
 def _text(file: BinaryIO) -> Iterator[Scanned]:
-    for number, raw in enumerate(file, 1):
+    for number, raw in enumerate(iter(partial(file.readline, _LONGEST), b""), 1):
+        if len(raw) == _LONGEST and not raw.endswith(b"\n"):
+            yield number, Broken(_TOO_LONG)
+            return
         try:
             yield number, {"text": raw.decode().removesuffix("\n").removesuffix("\r")}
         except UnicodeDecodeError as error:
@@ -357,6 +374,9 @@ def _csv(file: BinaryIO) -> Iterator[Scanned]:
         except csv.Error as error:
             yield source.first, Broken(f"is not CSV: {error}")
             return
+        except _TooLong:
+            yield source.first, Broken(_TOO_LONG)
+            return
         except UnicodeDecodeError as error:
             yield source.first, Broken(_not_utf8(error, ", on this line or soon after"))
             return
@@ -379,26 +399,37 @@ def _csv(file: BinaryIO) -> Iterator[Scanned]:
         yield source.first, dict(zip(header, cells[width - len(header) :], strict=True))
 
 
+class _TooLong(Exception):
+    pass
+
+
 class _CsvLines:
     """The lines that the CSV reader takes, with those of the row it is at."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._row: list[str] = []
+        self._characters = 0
         self._number = 0
         self.first = 1
 
     def start(self) -> None:
         self._row.clear()
+        self._characters = 0
         self.first = self._number + 1
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._text)
+        line = self._text.readline(_LONGEST)
+        if not line:
+            raise StopIteration
         self._number += 1
         self._row.append(line)
+        self._characters += len(line)
+        if self._characters >= _LONGEST:
+            raise _TooLong
         return line
 
     def is_unclosed(self) -> bool:

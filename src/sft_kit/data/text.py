@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
@@ -22,6 +23,56 @@ SPECIAL_TOKEN = re.compile(
 # Bidirectional controls reorder what a reader sees; zero-width joiners are part of many emoji and are let through.
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad\u180e\u3164\u115f\u1160")
+
+# What text must not do where it is shown: steer a terminal (C0, C1), reorder what stands around it (bidi), end a line
+# in secret (U+2028), or hide words (zero width, fillers, tag characters, which only the flags of countries may have).
+# A match is one character, or a run of tags. Tabs, line ends, joiners (ZWJ of emoji, ZWNJ of Persian) and a variation
+# selector are text.
+STEERING = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u2061-\u2064\ufff9-\ufffb\uffa0"
+    f"{''.join(sorted(BIDI | INVISIBLE))}]|\r(?!\n)|"
+    "(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0000-\U000e007f]+"
+)
+_FLOOD = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{8})"
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+)"
+    "|([\ufe00-\ufe0f\U000e0100-\U000e01ef])([\ufe00-\ufe0f\U000e0100-\U000e01ef]+)"
+)
+
+
+def without_floods(text: str) -> str:
+    """`text` in which no letter carries more than eight marks, which would be drawn over the lines around it, and none
+    more than one variation selector, of which many together hide words."""
+    if text.isascii():
+        return text
+    return _FLOOD.sub(lambda found: f"{found[1] or found[3]}<+{len(found[2] or found[4])} marks>", text)
+
+
+def safe(text: str) -> str:
+    """`text` as it may be shown: what would steer a terminal, reorder or hide what it shows (`STEERING`) is written
+    out, as `\\x1b` or `<U+202E>`."""
+    return STEERING.sub(_written_out, without_floods(text))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return "".join(f"\\x{ord(c):02x}" if c < "\xa0" else f"<U+{ord(c):04X}>" for c in found[0])
+
+
+def shell_command(words: Iterable[str]) -> str:
+    """The command as bash reads it back word for word; what may not be shown as it is stands in it as `$'\\x1b'`."""
+    return " ".join(map(shell_word, words))
+
+
+def shell_word(text: str) -> str:
+    """One word of `shell_command`."""
+    if not STEERING.search(text):
+        return shlex.quote(text)
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{STEERING.sub(_bytes_written_out, plain)}'"
+
+
+def _bytes_written_out(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
 
 
 def fold(text: str) -> str:

@@ -1,7 +1,8 @@
 """What lies in a model directory: its config, its weight files and their tensors, its tokenizer, what could run code.
 
-Reads JSON files and the headers of safetensors files only: never weights, never pickles. Judges nothing
-(`checks.model`). A 7B model's directory takes some 10 ms.
+Reads JSON files and the headers of safetensors files only: never weights, never pickles, never what is no regular file
+(a named pipe in place of one would be waited on for ever) or is larger than such a file can be. Judges nothing
+(`checks.model`, `checks.trust`). A 7B model's directory takes some 10 ms.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,13 +25,21 @@ State = Literal["whole", "missing", "empty", "pointer", "cut"]
 
 _POINTER = b"version https://git-lfs"
 _LEFTOVERS = (".incomplete", ".part", ".partial", ".aria2", ".crdownload", ".download", ".tmp")
-_CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+CONFIGS = (
+    "config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json",
+    "video_preprocessor_config.json", "image_processor_config.json", "generation_config.json",
+)  # fmt: skip
+"""Those that transformers looks for `auto_map` in."""
 _TOKENIZERS = re.compile(
     r"(tokenizer\.(json|model)|vocab\.|merges\.txt|spiece|sentencepiece|tekken|.*\.(tiktoken|model)$)"
 )
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _HEAD = 1 << 16
 """Bytes of tokenizer.json that are read: its added tokens stand before the vocabulary, which is megabytes long."""
+LARGEST_CONFIG = 32 << 20
+"""Bytes of a config that is read; the largest known, tokenizer_config.json with every added token, has 10 MB."""
+LARGEST_INDEX = 256 << 20
+MOST_SHARDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,7 @@ def read_directory(path: Path) -> ModelDirectory:
     broken: dict[str, str] = {}
     config = _json(path, "config.json", names, broken)
     tokenizer_config = _json(path, "tokenizer_config.json", names, broken)
-    others = [_json(path, name, names, broken) for name in _CONFIGS[2:]]
+    others = [_json(path, name, names, broken) for name in CONFIGS[2:]]
     weights, lacking = _weights(path, names, config, broken)
     return ModelDirectory(
         path=path,
@@ -194,11 +204,12 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 def _json(path: Path, name: str, names: tuple[str, ...], broken: dict[str, str]) -> Mapping[str, Any]:
     if name not in names:
         return {}
+    raw, why = read_regular(path / name, LARGEST_INDEX if name in _INDEXES else LARGEST_CONFIG)
+    if why:
+        broken[name] = why
+        return {}
     try:
-        raw = (path / name).read_bytes()
         value = json.loads(raw)
-    except OSError as error:
-        broken[name] = f"cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError) as error:
         broken[name] = _why_not_json(raw, error)
     else:
@@ -206,6 +217,34 @@ def _json(path: Path, name: str, names: tuple[str, ...], broken: dict[str, str])
             return value
         broken[name] = "is not a JSON object"
     return {}
+
+
+def read_regular(file: Path, most: int) -> tuple[bytes, str]:
+    """The content of a regular file of up to `most` bytes, or why it is not read."""
+    try:
+        what, size = kind_of_file(file), file.stat().st_size
+        if what:
+            return b"", f"is {what}, not a file"
+        return (b"", f"has {size:,} bytes, more than such a file can have") if size > most else (file.read_bytes(), "")
+    except FileNotFoundError:
+        return b"", "is missing"
+    except OSError as error:
+        return b"", f"cannot be read: {error.strerror or error}"
+
+
+def kind_of_file(file: Path) -> str:
+    """What `file`, or the target of the link that it is, is in words; empty for a regular file. OSError for none."""
+    mode = file.stat().st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def points_outside(name: str) -> bool:
+    """Whether a file name that another file gives leads out of its own directory, or is none."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def _why_not_json(raw: bytes, error: Exception) -> str:
@@ -230,6 +269,9 @@ def _weights(
         if index in names:
             table = _json(path, index, names, broken).get("weight_map")
             listed = {str(k): str(v) for k, v in table.items()} if isinstance(table, dict) else {}
+            if len(set(listed.values())) > MOST_SHARDS:
+                broken[index] = f"names {len(set(listed.values())):,} weight files"
+                return (), ()
             files = {name: weight_file(path, name) for name in sorted(set(listed.values()))}
             lacking = (
                 tensor
@@ -245,6 +287,10 @@ def weight_file(path: Path, name: str) -> WeightFile:
     file = path / name
     try:
         size = file.stat().st_size
+        if points_outside(name):
+            return WeightFile(name, size, "cut", {}, f"{name} lies outside of the directory")
+        if what := kind_of_file(file):
+            return WeightFile(name, 0, "cut", {}, f"{name} is {what}, not a file")
         with file.open("rb") as stream:
             start = stream.read(len(_POINTER))
     except (OSError, ValueError):  # ValueError: an index may name a file with a null byte
@@ -288,6 +334,8 @@ def _tokenizer(path: Path, names: tuple[str, ...], config: Mapping[str, Any]) ->
 def _damage(file: Path) -> str:
     """What is wrong with a file, from its ends alone; empty for nothing."""
     try:
+        if what := kind_of_file(file):
+            return f"is {what}, not a file"
         with file.open("rb") as stream:
             start = stream.read(64)
             size = stream.seek(0, os.SEEK_END)
@@ -333,9 +381,10 @@ def _added_of_fast(file: Path) -> dict[str, int]:
 def _chat_template(path: Path, names: tuple[str, ...], config: Mapping[str, Any]) -> str:
     """The model's own, empty for none; the default one of several."""
     if "chat_template.jinja" in names:
+        raw, _ = read_regular(path / "chat_template.jinja", LARGEST_CONFIG)
         try:
-            return (path / "chat_template.jinja").read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            return raw.decode("utf-8")
+        except ValueError:
             return ""
     value = config.get("chat_template") or _json(path, "chat_template.json", names, {}).get("chat_template")
     if isinstance(value, list):  # [{name: default, template: ...}, {name: tool_use, ...}]
@@ -356,13 +405,23 @@ def _code(path: Path, names: tuple[str, ...]) -> Iterator[str]:
 def _remote(configs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """What `auto_map` names (`modeling_x.XForCausalLM`, or `owner/repo--...` on a hub), each once."""
     seen: dict[str, None] = {}
-    for config in configs:
-        mapped = config.get("auto_map")
-        for value in mapped.values() if isinstance(mapped, dict) else [mapped]:
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, str):
-                    seen[each] = None
+    waiting: list[object] = list(configs)  # those of a config's parts (text_config) count too
+    while waiting:
+        part = waiting.pop(0)
+        if isinstance(part, Mapping):
+            seen |= dict.fromkeys(_texts_in(part.get("auto_map")))
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
     yield from seen
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(each)
 
 
 def _links_out(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

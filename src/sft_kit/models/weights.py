@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,12 +56,16 @@ def weight_files(model: Path) -> list[Path]:
     """The safetensors files of the model: those of its index, else model.safetensors, else all there are."""
     try:
         table = json.loads((model / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        return sorted({model / str(name) for name in table.values()})
+        names = sorted({str(name) for name in table.values()})
     except FileNotFoundError:
         single = model / _SINGLE
         return [single] if single.is_file() else sorted(model.glob("*.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedWeights(f"{INDEX} cannot be read: {error}") from error
+    outside = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    if outside:
+        raise DamagedWeights(f"{INDEX} names {outside[0]}, which lies outside of the directory")
+    return [model / name for name in names]
 
 
 def read_tensors(model: Path) -> dict[str, Tensor]:
@@ -88,6 +92,8 @@ def read_tensors(model: Path) -> dict[str, Tensor]:
 def _tensors(file: Path) -> Iterator[Tensor]:
     try:
         bytes_there = file.stat().st_size
+        if not file.is_file():  # opening a named pipe would wait for ever
+            raise DamagedWeights(f"{file.name} is not a file")
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length <= min(_LONGEST_HEADER, bytes_there - 8):
@@ -95,16 +101,25 @@ def _tensors(file: Path) -> Iterator[Tensor]:
             header: dict[str, Any] = json.loads(stream.read(length))
     except FileNotFoundError:
         raise DamagedWeights(f"{file.name} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedWeights(f"{file.name} cannot be read: {error}") from error
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        start, stop = (8 + length + int(offset) for offset in entry["data_offsets"])
-        tensor = Tensor(name, file, str(entry["dtype"]), tuple(entry["shape"]), start, stop)
-        wanted = tensor.size * _BYTES.get(tensor.dtype, 1)
-        if stop > bytes_there or stop - start != wanted:
-            raise DamagedWeights(f"{file.name} is cut off: {name} should end at byte {stop:,} of {bytes_there:,}")
+    try:
+        header.pop("__metadata__", None)
+        tensors = [_tensor(name, file, entry, 8 + length) for name, entry in header.items()]
+        wanted = [tensor.size * _BYTES.get(tensor.dtype, 1) for tensor in tensors]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise DamagedWeights(f"{file.name} has no header of tensors") from None
+    for tensor, size in zip(tensors, wanted, strict=True):
+        if not 8 + length <= tensor.start <= tensor.stop <= bytes_there or tensor.stop - tensor.start != size:
+            end = f"{tensor.name} should end at byte {tensor.stop:,} of {bytes_there:,}"
+            raise DamagedWeights(f"{file.name} is cut off: {end}")
         yield tensor
+
+
+def _tensor(name: str, file: Path, entry: Mapping[str, Any], data: int) -> Tensor:
+    """One entry of a header; `data` is the byte at which the tensors begin."""
+    start, stop = (data + int(offset) for offset in entry["data_offsets"])
+    return Tensor(name, file, str(entry["dtype"]), tuple(map(int, entry["shape"])), start, stop)
 
 
 def values(tensor: Tensor, start: int = 0, stop: int | None = None) -> Floats:

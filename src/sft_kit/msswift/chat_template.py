@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sft_kit.msswift.checkpoints import read_json
 
@@ -42,6 +44,14 @@ _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
+_LONGEST_SOURCE = 1 << 20  # characters; the longest of a real model has 20,000
+_LONGEST_PROMPT = 1 << 24  # bytes
+_LONGEST_ERROR = 500
+_SECONDS = 2  # of the CPU; those of real models take milliseconds
+_MEMORY = 2 << 30
+_RENDERED, _RAISED, _BEYOND = 0, 3, 4  # how a fork that renders ends
+
+
 class NotEditable(Exception):
     """The template cannot be given that default safely; the message says why."""
 
@@ -55,15 +65,15 @@ class ChatTemplate:
     tokens: Mapping[str, str]
 
     def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
-        """The prompt for `messages`, up to where the answer begins. Raises NotEditable when the template refuses."""
-        from jinja2 import TemplateError
-
+        """The prompt for `messages`, up to where the answer begins. Raises NotEditable when the template refuses, or
+        would take more time or memory than any prompt needs."""
+        if len(self.source) > _LONGEST_SOURCE:
+            raise NotEditable(f"it has {len(self.source):,} characters")
         given = {"messages": [*messages], "tools": tools and [*tools], "documents": None, "add_generation_prompt": True}
-        try:
-            compiled = _environment().from_string(_GENERATION.sub("", self.source))
-            return str(compiled.render(**given, **self.tokens))
-        except (TemplateError, TypeError, AttributeError, KeyError, IndexError) as error:
-            raise NotEditable(f"it cannot be rendered: {error}") from error
+        environment = _environment()
+        return _bounded(
+            lambda: str(environment.from_string(_GENERATION.sub("", self.source)).render(**given, **self.tokens))
+        )
 
     def write(self) -> None:
         """Put it back into its file, and into the configuration beside it where that has one too, for older tools."""
@@ -217,6 +227,45 @@ def _is_shortened(short: str, long: str) -> bool:
 def _alike(first: str, second: str) -> int:
     """How many characters both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+def _bounded(render: Callable[[], str]) -> str:
+    """What `render` returns, in a fork of this process: Jinja's sandbox bounds neither time nor memory, and even to
+    compile a template can take for ever (`9 ** (9 ** 9)`). Raises NotEditable for an error, and beyond the bounds."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reads)  # else it would wait for itself to read
+        _render_in_the_child(render, writes)
+    os.close(writes)
+    with open(reads, "rb") as answer:
+        said = answer.read(_LONGEST_PROMPT + 1)
+    _, status = os.waitpid(child, 0)
+    ended = os.waitstatus_to_exitcode(status)
+    if ended not in (_RENDERED, _RAISED) or len(said) > _LONGEST_PROMPT:
+        raise NotEditable(f"it cannot be rendered in {_SECONDS} s and {_MEMORY >> 30} GiB")
+    text = said.decode("utf-8", "surrogatepass")
+    if ended == _RAISED:
+        raise NotEditable(f"it cannot be rendered: {text}")
+    return text
+
+
+def _render_in_the_child(render: Callable[[], str], writes: int) -> NoReturn:
+    """Write the text or the error, and end: nothing that the parent has open or registered is flushed or run."""
+    code = _BEYOND
+    try:
+        for what, most in ((resource.RLIMIT_CPU, _SECONDS), (resource.RLIMIT_DATA, _MEMORY)):
+            hard = resource.getrlimit(what)[1]
+            resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        try:
+            text, ends = render(), _RENDERED
+        except Exception as error:  # a template can raise whatever its filters and arithmetic do
+            text, ends = str(error)[:_LONGEST_ERROR], _RAISED
+        with open(writes, "wb") as answer:
+            answer.write(text.encode("utf-8", "surrogatepass"))
+        code = ends
+    finally:
+        os._exit(code)
 
 
 def _text_of(token: Any) -> str:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 
 _HUBS = {"HF::": True, "MS::": False}
+_MOST_DIGITS = 19  # of a number of rows; Python refuses to read one of more than 4,300
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def parse_entry(text: str) -> DatasetEntry:
     sample = wrong = None
     if not _is_there(name) and "#" in name:
         name, _, count = name.rpartition("#")
-        sample = int(count) if count.isdecimal() and int(count) > 0 else None
+        sample = int(count) if count.isdecimal() and len(count) < _MOST_DIGITS and int(count) > 0 else None
         wrong = None if sample else count
     if not _is_there(name):
         name = name.split(":", 1)[0].strip()

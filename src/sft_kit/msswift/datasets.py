@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sft_kit.data.scan import Broken, is_list, scan
+from sft_kit.errors import Problem, UsageError
 from sft_kit.findings import Finding
 from sft_kit.msswift.install import Generation
 from sft_kit.msswift.preprocess import Conversation as Conversation
@@ -43,6 +45,8 @@ _EXTENSIONS = ("json", "jsonl", "csv", "txt")
 _OTHER_EXTENSIONS = ("parquet", "arrow", "xml")  # ms-swift reads them; sft-kit does not look inside
 _FIRST_CHUNK = 10 << 20  # `datasets` decides the columns of a JSON Lines file by its first 10 MB
 _MOST_LINES = 20
+_MOST_BROKEN = 10_000
+MOST_FILES = 100_000
 
 _QUERY = ("query", "prompt", "input", "instruction", "question", "problem")
 _RESPONSE = (
@@ -125,8 +129,8 @@ def files_of(folder: Path) -> list[Path]:
     """
     found = [
         path
-        for path in sorted(folder.rglob("*"), key=lambda path: str(path.relative_to(folder)))
-        if path.is_file() and path.name not in _NOT_DATA and not _is_hidden(path.relative_to(folder))
+        for path in sorted(files_below(folder), key=lambda path: str(path.relative_to(folder)))
+        if path.name not in _NOT_DATA and not _is_hidden(path.relative_to(folder))
     ]
     train = _train_split([path.relative_to(folder) for path in found])
     names = [path for path in found if path.relative_to(folder) in train]
@@ -134,6 +138,23 @@ def files_of(folder: Path) -> list[Path]:
     suffixes = {suffix for suffix, each in _all_modules().items() if each == module}
     files = [path for path in names if path.suffix in suffixes]
     return [path for path in files if path is files[0] or path.stat().st_size]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, without hidden folders; links to folders are not followed.
+
+    Raises UsageError where there are more than 100,000 files and folders, as in `/`: whoever has so many names the
+    data among them.
+    """
+    files, seen = [], 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        seen += len(names) + len(folders)
+        if seen > MOST_FILES:
+            message = f"holds more than {MOST_FILES:,} files and folders, all of which ms-swift would look through"
+            raise UsageError(Problem(str(folder), message, "name the data files in it", "unreadable-file"))
+        files += [path for name in names if (path := Path(root, name)).is_file()]
+    return files
 
 
 def _all_modules() -> dict[str, str]:
@@ -260,6 +281,8 @@ def _first_pass(path: Path, generation: Generation, columns: Mapping[str, str], 
                 cells.see(value)
         else:
             pass_.take(line, value)
+            if len(pass_.broken) == _MOST_BROKEN:
+                break  # one is enough for ms-swift to read none of the file
     if cells is not None:
         for name, kind in cells.kinds().items():
             root.fields[name].kinds = kind

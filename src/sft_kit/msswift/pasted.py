@@ -22,6 +22,7 @@ from sft_kit.config.source import Value, read_source
 from sft_kit.data.personal import personal_data
 from sft_kit.errors import SftKitError
 from sft_kit.msswift.arguments import FALSE, TRUE, Argument, arguments
+from sft_kit.msswift.command import VARIABLES
 from sft_kit.msswift.dialect import (
     canonical,
     dataset_of_2,
@@ -277,8 +278,9 @@ class _Reader:
             self.left_out.append(LeftOut(f"{option.flag} {HIDDEN}", reason, doubt=True))
             return
         if is_secret(name):
-            variable = " (HF_TOKEN or MODELSCOPE_API_TOKEN)" if canonical(name) == "hub_token" else ""
-            reason = f"a secret is not written into a file: set it in the environment{variable}"
+            variable = {**VARIABLES, "hub_token": "HF_TOKEN or MODELSCOPE_API_TOKEN"}.get(canonical(name))
+            where = f" ({variable})" if variable else ""
+            reason = f"a secret is not written into a file: set it in the environment{where}"
             self.left_out.append(LeftOut(f"{option.flag} {HIDDEN}", reason))
             return
         target, comment = self.resolve(option)

@@ -153,7 +153,7 @@ def _openai(message: dict[str, object]) -> Iterator[dict[str, object]]:
             raise Dropped("not-a-conversation", "a tool call has no function with a name")
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(ValueError, RecursionError):
                 arguments = json.loads(arguments)
         yield {"role": "tool_call", "content": {"name": function["name"], "arguments": arguments}}
 
@@ -284,7 +284,7 @@ def _parsed(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of 5,000 digits, 1,000 brackets
         try:
             return ast.literal_eval(value)
         except Exception:  # as ms-swift does

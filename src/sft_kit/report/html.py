@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sft_kit.evaluate.compare import Pair, Side
 from sft_kit.evaluate.score import thinking, visible
 from sft_kit.report import marked
-from sft_kit.report.marked import Stretch, marks, pieces, stretches
+from sft_kit.report.marked import Stretch, marks, pieces, readable, stretches
 from sft_kit.report.page import Report
 from sft_kit.report.plot import loss_svg
 from sft_kit.report.tables import (
@@ -152,12 +152,18 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "number": _number}
     environment.globals |= {"name_of": marked.name_of}
     return environment
+
+
+def _seen(value: object) -> object:
+    """What the page shows, with the code points of characters that would reorder or hide what stands around."""
+    return readable(value) if type(value) is str else value  # not Markup, which is our own
 
 
 def _part(name: str) -> str:

@@ -120,11 +120,17 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays inside its table cell and is shown as it is, not as markup."""
-    return re.sub(r"([\\|`*_\[\]!~])", r"\\\1", _inline(text)) or " "
+    return _plain(text, r"([\\|`*_\[\]!~])") or " "
 
 
 def _inline(text: str) -> str:
-    return readable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    """Text on one line in which no link, no image (which a viewer would fetch), no code and no tag begins."""
+    return _plain(text, r"([\\`\[\]])")
+
+
+def _plain(text: str, marks: str) -> str:
+    """`text` on one line, a backslash before each of `marks`."""
+    return re.sub(marks, r"\\\1", readable(" ".join(text.split()))).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _number(value: object) -> str:

@@ -5,19 +5,15 @@ Owns what is highlighted in an answer. Does not own where names stand (`evaluate
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
-from sft_kit.data.text import BIDI, INVISIBLE
+from sft_kit.data.text import STEERING, without_floods
 from sft_kit.evaluate.score import spans
 
 Mark = Literal["", "own", "old", "seen", "odd"]
 Stretch = tuple[str, Mark]
-
-# Text must not be able to reorder, hide or end what stands around it; tabs and line breaks are text.
-_ODD = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{''.join(sorted(BIDI | INVISIBLE))}]")
 
 
 def stretches(
@@ -45,7 +41,7 @@ def pieces(text: str, marks: Sequence[Mark]) -> list[Stretch]:
 
 def readable(text: str) -> str:
     """`text` on which nothing is highlighted, with the code points of what cannot be seen."""
-    return _ODD.sub(lambda found: f"[{code_point(found[0])}]", text)
+    return STEERING.sub(lambda found: "".join(f"[{code_point(c)}]" for c in found[0]), without_floods(text))
 
 
 def code_point(character: str) -> str:
@@ -68,10 +64,11 @@ def _runs(kinds: Sequence[Mark]) -> Iterator[tuple[int, int]]:
 
 def _shown(text: str, mark: Mark) -> Iterator[Stretch]:
     place = 0
-    for found in _ODD.finditer(text):
+    text = without_floods(text)
+    for found in STEERING.finditer(text):
         if found.start() > place:
             yield text[place : found.start()], mark
-        yield code_point(found[0]), "odd"
+        yield from ((code_point(character), "odd") for character in found[0])
         place = found.end()
     if place < len(text):
         yield text[place:], mark

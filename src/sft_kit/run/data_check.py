@@ -20,7 +20,7 @@ from sft_kit.data.text import fold
 from sft_kit.findings import Finding, Severity
 from sft_kit.identity.claims import claimed_identity
 from sft_kit.identity.generate import IdentityData
-from sft_kit.msswift.datasets import Conversation, Reading, files_of, folder_findings, reading_of
+from sft_kit.msswift.datasets import Conversation, Reading, files_below, files_of, folder_findings, reading_of
 from sft_kit.msswift.install import Installation
 from sft_kit.run.token_counts import LINES_SHOWN, Measure, Meter, TokenCounts, at_line
 
@@ -89,7 +89,7 @@ def check_entry(judge: Judge, entry: str, key: str, index: int, path: Path) -> l
 
 def _left_out(folder: Path, read: Sequence[Path]) -> Iterator[Finding]:
     """Data files of a folder that ms-swift passes over: another kind than the most frequent, or another split."""
-    there = (path for path in folder.rglob("*") if path.suffix.lower() in _DATA_SUFFIXES and path.is_file())
+    there = (path for path in files_below(folder) if path.suffix.lower() in _DATA_SUFFIXES)
     if left := sorted(str(path.relative_to(folder)) for path in set(there) - set(read) if path.name not in _NOT_ROWS):
         shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
         message = f"ms-swift reads the files of one kind and of the split train; it leaves out {shown}"

@@ -40,7 +40,7 @@ from sft_kit.run.reporting import foreign_report, read_report, refuse_others_fil
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
 from sft_kit.run.system_prompts import prompts_of
-from sft_kit.run.targets import Target, resolve_adapter, resolve_model, resolve_one
+from sft_kit.run.targets import Target, Trust, resolve_adapter, resolve_model, resolve_one
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Asked:
     lang: str | None
     out: Path | None
     output_dir: Path
+    trust: bool = False
 
     @property
     def names(self) -> dict[Lang, str]:
@@ -131,7 +132,9 @@ def evaluate_command(asked: Asked, installation: Installation) -> Evaluated:
     Raises UsageError for what cannot be evaluated, MissingError for a base that cannot be had and MsSwiftError when a
     model cannot be loaded. Thresholds are left to the caller.
     """
-    subject = _subject(asked, resolve_one(asked.adapter, asked.model, asked.output_dir, say), installation)
+    subject = _subject(
+        asked, resolve_one(asked.adapter, asked.model, asked.output_dir, Trust(asked.trust)), installation
+    )
     other = _other(asked, subject, installation)
     stem = _stem(asked, subject)
     with signals_as_interrupts(), _resumable():
@@ -172,7 +175,7 @@ def _subject(asked: Asked, target: Target, installation: Installation) -> _Subje
         fix = "give --name and --author"
         raise UsageError(Problem("eval.identity", f"no identity is known for {target.path}", fix))
     gpus = 0 if config.use_cpu or not config.launch.gpus else 1
-    env = {**gpu_environment(gpus, {**os.environ, **config.launch.env}), **config.launch.env}
+    env = {**gpu_environment(gpus, {**os.environ, **config.launch.env}), **config.launch.env, **target.env}
     title = f"{run.name}" if run else _name(target.path)
     found = _Subject(title, models, config.eval, languages, identity, env, run, config, Path(target.path).name)
     return found if not run or found.is_best else replace(found, title=f"{title} {found.checkpoint}")
@@ -214,7 +217,7 @@ def _models(asked: Asked, target: Target, installation: Installation) -> Models:
         fix = "give --base ID_OR_DIR, the model that it was trained from"
         raise UsageError(Problem(target.path, "does not tell its base model", fix))
     kept = {key: found.base[key] for key in ("template", "system", "torch_dtype") if key in found.base}
-    given = {key: value for key, value in resolve_model(name, say).values.items() if value is not None}
+    given = {key: value for key, value in resolve_model(name, Trust(asked.trust)).values.items() if value is not None}
     return Models(target.values, {**kept, **given})
 
 
@@ -320,7 +323,7 @@ def _other(asked: Asked, subject: _Subject, installation: Installation) -> _Subj
         return None
     plain = replace(asked, base=None, questions=None, overrides=(), lang=None)
     plain = replace(plain, name=None, author=None, name_en=None, author_en=None)
-    found = _subject(plain, resolve_adapter(asked.against, asked.output_dir), installation)
+    found = _subject(plain, resolve_adapter(asked.against, asked.output_dir, Trust(asked.trust)), installation)
     if found.run is None:
         raise UsageError(Problem(asked.against, "is no run of sft-kit", "`sft-kit runs` lists the runs"))
     return replace(found, section=subject.section)

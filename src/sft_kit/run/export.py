@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_kit.checks.base_model import refuse_plugins
 from sft_kit.console import is_terminal, person_is_typing, say, warn, working
 from sft_kit.errors import GateError, MsSwiftError, Problem, UsageError
+from sft_kit.models.directory import read_directory
 from sft_kit.msswift.chat_template import (
     ChatTemplate,
     NotEditable,
@@ -39,6 +39,7 @@ from sft_kit.msswift.templates import templates
 from sft_kit.plan.gpus import gpu_environment
 from sft_kit.resources import user_path
 from sft_kit.run.directory import run_around
+from sft_kit.run.disk import require_room_for_model
 from sft_kit.run.merged_weights import WeightReport, check_merge, check_weights
 from sft_kit.run.model_card import CardFacts, model_card
 from sft_kit.run.parity import (
@@ -55,7 +56,7 @@ from sft_kit.run.process import start, supervise
 from sft_kit.run.quantise import Method, check_method, described, quantise
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import swift_failed, temporary_log
-from sft_kit.run.targets import Target, resolve_adapter
+from sft_kit.run.targets import UNTRUSTED, Target, Trust, resolve_adapter
 
 # What a model directory is made of; anything else (pickles, optimizer state, logs) is not shipped.
 _SHIPPED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".vocab", ".py")
@@ -68,7 +69,8 @@ _SHOWN_DIFFERENCES = 5
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked for. `default_system` is trained, keep or a text; None leaves it to be asked."""
+    """What the user asked for. `default_system` is trained, keep or a text; None leaves it to be asked. `trust` lets
+    the model run its own code."""
 
     out: Path | None = None
     default_system: str | None = None
@@ -76,23 +78,26 @@ class Wishes:
     ollama: bool = False
     verify: bool = True
     yes: bool = False
+    trust: bool = False
 
 
 def export(adapter: str, wishes: Wishes, output_dir: Path, ask: Callable[[str], bool]) -> Path:
     """The directory of the exported model, which did not exist before.
 
     `ask` puts a yes-or-no question to a person at a terminal. Raises UsageError when the target exists or `adapter` is
-    none, MissingError for what `--quant` lacks, MsSwiftError when ms-swift fails, GateError when what came out is not
-    what was trained; nothing is left at the target then, nor beside it.
+    none, MissingError for what `--quant` lacks or a disk without room, MsSwiftError when ms-swift fails, GateError when
+    what came out is not what was trained; nothing is left at the target then, nor beside it.
     """
-    target = _resolve(adapter, output_dir)
-    installation, env = find_installation(), gpu_environment(1)
+    target = _resolve(adapter, output_dir, Trust(wishes.trust))
+    installation, env = find_installation(), {**gpu_environment(1), **target.env}
     job = _Job(target, installation, env, _run_of(target), _trained_system(target, installation))
     rows = check_method(wishes.quant, job.run, env) if wishes.quant else []
     made_of = "merged" if target.kind == "adapter" else "export"
     out = (wishes.out or Path(f"{target.path}-{wishes.quant or made_of}")).expanduser().absolute()
     if target.note:
         say(f"exporting {target.note}")
+    of_base = job.base_and_folder()[1] if target.kind == "adapter" else None
+    require_room_for_model(Path(target.path), of_base, out, wishes.quant)
     with signals_as_interrupts(), _work_folder(out) as work:
         merged = work / "merged"
         job.merge(merged) if target.kind == "adapter" else _copy_model(Path(target.path), merged)
@@ -278,13 +283,13 @@ def _trained_system(target: Target, installation: Installation) -> str | None:
     return (template.default_system or None) if template else None
 
 
-def _resolve(name: str, output_dir: Path) -> Target:
+def _resolve(name: str, output_dir: Path, trust: Trust = UNTRUSTED) -> Target:
     """What `--adapter name` means, a full checkpoint or an exported model too: it is copied and not merged."""
     path = user_path(name)
     if path.is_dir() and kind_of(path) == "model":
-        refuse_plugins(path)
-        return Target("model", str(path), {"model": str(path)})
-    return resolve_adapter(name, output_dir)
+        trust.vet(path)
+        return trust.target("model", str(path), {"model": str(path)})
+    return resolve_adapter(name, output_dir, trust)
 
 
 def _run_of(target: Target) -> Path | None:
@@ -324,7 +329,12 @@ def _put_in_place(made: Path, out: Path) -> None:
 
 
 def _copy_model(checkpoint: Path, merged: Path) -> None:
-    """The files of a full checkpoint that make a model."""
+    """The files of a full checkpoint that make a model. Raises UsageError for links out of it: what they point to would
+    be published with the model."""
+    for name, there in read_directory(checkpoint).links_out.items():
+        if _is_shipped(checkpoint / name):
+            fix = "put the file itself in its place, if it belongs to the model"
+            raise UsageError(Problem(str(checkpoint / name), f"is a link to {there}", fix, "link-outside"))
     merged.mkdir()
     for file in sorted(checkpoint.iterdir()):
         if file.is_file() and _is_shipped(file):

@@ -85,7 +85,7 @@ class Job:
         """
         config, batch = self.config, batch or self.plan.batch
         values: dict[str, Any] = dict(config.swift_values())
-        values.pop("hub_token", None)  # by environment: the argv is printed and saved
+        values.pop("hub_token", None)  # it is in `env`, under the name of the hub
         values["model"] = self.model.source
         values |= {"model_type": self.model.model_type, "template": self.model.template}
         values["dataset"] = [*self._own_entries(own), *map(with_home, config.dataset or [])] or None

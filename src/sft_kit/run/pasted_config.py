@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from sft_kit.config.schema import RunConfig
 from sft_kit.config.shell import MAX_CHARACTERS, Note, read_script
 from sft_kit.config.source import Value, read_source
 from sft_kit.console import person_is_typing, say, warn
+from sft_kit.data.text import shell_word
 from sft_kit.errors import ConfigError, Problem, UsageError
 from sft_kit.msswift.install import Installation, find_installation
 from sft_kit.msswift.keys import SwiftKeys
@@ -259,7 +259,7 @@ def _header(training: Training, path: Path, name: str, installation: Installatio
     origin = f"a pasted command (line {training.line})" if name in ("command", "stdin") else f"{name}:{training.line}"
     written = f"Written by sft-kit init from {origin}, for ms-swift {training.generation}: it has {training.why}."
     yield f"# {_one_line(written)}"
-    shown = _one_line(shlex.quote(str(path)))
+    shown = _one_line(shell_word(str(path)))
     commands = {f"check {shown}": "looks at the config and its data", f"train {shown}": "trains",
                 "infer --adapter latest": "asks the result"}  # fmt: skip
     for command, what in commands.items():

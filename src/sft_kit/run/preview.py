@@ -16,13 +16,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
-from sft_kit.checks.base_model import BaseModel, locate_model, refuse_plugins
+from sft_kit.checks.base_model import BaseModel, locate_model
+from sft_kit.checks.trust import allow, refuse_traps
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import RunConfig
 from sft_kit.console import Mark, print_marked, print_table, result, result_json, say, warn, working
 from sft_kit.data.text import BIDI, INVISIBLE
 from sft_kit.errors import MsSwiftError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
+from sft_kit.models.trust import own_code_of, without_own_code
 from sft_kit.msswift.checkpoints import architecture, kind_of
 from sft_kit.msswift.command import swift_argv
 from sft_kit.msswift.dataset_syntax import parse_entry
@@ -38,6 +40,7 @@ from sft_kit.run.prepare import SECRET_VARIABLES, identity_data
 from sft_kit.run.process import start
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
+from sft_kit.run.targets import Trust
 from sft_kit.run.training_data import check_sources, renamed_columns
 
 SCHEMA_VERSION = 1
@@ -81,9 +84,12 @@ class Summary:
     failed: int
 
 
-def preview(path: Path, overrides: Sequence[str], models: Sequence[str], rows: int, *, as_json: bool) -> None:
+def preview(
+    path: Path, overrides: Sequence[str], models: Sequence[str], rows: int, *, as_json: bool, trust: bool = False
+) -> None:
     """Show `rows` rows of each source of the config at `path`, as each of `models` (default: its own) would train them.
 
+    `trust` lets the models run their own code; a config that ignores `remote-code` does it too.
     Raises UsageError for a config, a model or data that cannot be previewed, MissingError for a model that no hub has,
     and MsSwiftError, after the other models were shown, when ms-swift cannot make a template for one.
     """
@@ -102,13 +108,15 @@ def preview(path: Path, overrides: Sequence[str], models: Sequence[str], rows: i
         columns = renamed_columns(config)
     found.raise_if_any()
     samples = _samples(config, rows, installation.generation, columns)
-    located = [_locate(name, environ, hugging_face=hugging_face) for name in names]
+    trusting = Trust(trust or "remote-code" in loaded.source.ignored)
+    located = [_locate(name, environ, trusting, hugging_face=hugging_face) for name in names]
     argvs = [_argv(installation, config, model) for model in located]
     if config.hub_token:
         environ[SECRET_VARIABLES[hugging_face]] = config.hub_token
     if all(model.local for model in located):  # with a token ms-swift logs in first, which fails without a network
         environ = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES.values()}
     # no GPU is needed, and one that is training must not lose memory to a look at the data
+    environ |= {} if trusting.given else without_own_code()
     environ |= {"CUDA_VISIBLE_DEVICES": "", **({"USE_HF": "1"} if config.use_hf else {})}
     messages = [[{"role": role, "content": content} for role, content in sample.messages] for sample in samples]
     show = [index for index, sample in enumerate(samples) if sample.shown]
@@ -176,13 +184,17 @@ def _spread(count: int, wanted: int) -> list[int]:
     return [index * count // min(wanted, count) for index in range(min(wanted, count))]
 
 
-def _locate(name: str, environ: Mapping[str, str], *, hugging_face: bool) -> BaseModel:
+def _locate(name: str, environ: Mapping[str, str], trust: Trust, *, hugging_face: bool) -> BaseModel:
     """As `locate_model`, but a directory needs its tokenizer and config only. One of our own models is made first."""
     folder = user_path(name)
     if is_own_model(name):
         resolve_own_model(name, say)
     if is_own_model(name) or not folder.is_dir():
-        return locate_model(name, hugging_face=hugging_face, environ=environ)
+        model = locate_model(name, hugging_face=hugging_face, environ=environ)
+        if not model.local:
+            trust.vet_of_hub(name, environ, hugging_face=hugging_face)
+        return model
+    refuse_traps(folder)
     if kind_of(folder) != "model":
         if kind_of(folder) == "adapter":
             raise UsageError(Problem(name, "is an adapter, not a full model", "give its base model"))
@@ -190,7 +202,7 @@ def _locate(name: str, environ: Mapping[str, str], *, hugging_face: bool) -> Bas
     has_tiktoken = any(file.suffix in (".tiktoken", ".model") for file in folder.iterdir())
     if not has_tiktoken and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(Problem(name, "has no tokenizer files", "copy tokenizer.json and tokenizer_config.json there"))
-    refuse_plugins(folder)
+    allow(own_code_of(folder), trusted=trust.given, say=trust.say)
     return BaseModel(name, str(folder), True, architecture=architecture(folder))
 
 

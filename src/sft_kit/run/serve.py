@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import select
-import shlex
 import socket
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 
 from sft_kit.config.source import read_source
 from sft_kit.console import result, say, warn, working
+from sft_kit.data.text import shell_word
 from sft_kit.errors import ConfigError, Problem, UsageError
 from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.child import words_to_start
@@ -33,7 +33,7 @@ from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.directory import RunDirectory, run_around
 from sft_kit.run.process import start, supervise
 from sft_kit.run.swift_log import swift_failed, temporary_log
-from sft_kit.run.targets import Target, resolve_one
+from sft_kit.run.targets import Target, Trust, resolve_one
 
 _EVERY_S = 0.2
 _NO_KEY = "none"
@@ -82,17 +82,19 @@ def serve(
     max_new_tokens: int,
     log: Path | None,
     output_dir: Path,
+    trust: bool = False,
 ) -> None:
     """Serve what `adapter` or `model` means (exactly one is given) until a signal ends it, which raises InterruptedRun.
 
-    `port` 0 takes a free one. Its URL goes to stdout once it answers, all else to stderr. Raises UsageError before
-    anything is loaded (the port is taken, a key is refused), and MsSwiftError when the server ends by itself.
+    `port` 0 takes a free one; `trust` lets the model run its own code. Its URL goes to stdout once it answers, all else
+    to stderr. Raises UsageError before anything is loaded (the port is taken, a key is refused), and MsSwiftError when
+    the server ends by itself.
     """
     installation = find_installation()
     from_variable = os.environ.get(KEY_VARIABLE) or None
     key = choose_key(api_key if api_key is not None else from_variable, host)
     endpoint = Endpoint(host, free_port(host, port), key)
-    target = resolve_one(adapter, model, output_dir, say)
+    target = resolve_one(adapter, model, output_dir, Trust(trust))
     names = choose_names(target, name)
     if target.note:
         say(f"{target.note}" + (f", trained on {names.base}" if names.base else ""))
@@ -188,7 +190,7 @@ def serve_command(
     }
     start_words = (*words_to_start("sft_kit.msswift.serve_worker"), endpoint.host, str(endpoint.port))
     argv = (installation.python, *start_words, *swift_argv(installation, "deploy", values))
-    return Command(argv, {**gpu_environment(1), KEY_VARIABLE: endpoint.key or ""})
+    return Command(argv, {**gpu_environment(1), **target.env, KEY_VARIABLE: endpoint.key or ""})
 
 
 class HealthCheck:
@@ -231,7 +233,7 @@ def _announce(names: Names, endpoint: Endpoint, log: Path, *, show_key: bool) ->
     models = f"{names.tuned} (tuned) and {names.base} (base)" if names.base else names.tuned
     say(f"serving {models}; Ctrl-C stops it; ms-swift's output: {log}")
     if show_key:
-        say(f"API key, shown this once:\n  export {KEY_VARIABLE}={shlex.quote(endpoint.key or '')}")
+        say(f"API key, shown this once:\n  export {KEY_VARIABLE}={shell_word(endpoint.key or '')}")
     if not _is_loopback(endpoint.host):
         warn("other machines can reach this server, and what they say is not encrypted: put TLS in front of it")
     say(f"try it:\n{_curl(names, endpoint)}\nin Python:\n{_python(names, endpoint)}")
@@ -241,7 +243,7 @@ def _announce(names: Names, endpoint: Endpoint, log: Path, *, show_key: bool) ->
 def _curl(names: Names, endpoint: Endpoint) -> str:
     body = {"model": names.tuned, "messages": [{"role": "user", "content": "Who are you?"}]}
     key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if endpoint.key else ""
-    data = shlex.quote(json.dumps(body, ensure_ascii=False))
+    data = shell_word(json.dumps(body, ensure_ascii=False))
     return f'  curl {endpoint.url}/chat/completions{key} -H "Content-Type: application/json" -d {data}'
 
 

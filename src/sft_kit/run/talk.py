@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_kit.console import person_is_typing, safe, say, write_out
+from sft_kit.console import person_is_typing, result_piece, say, write_out
 from sft_kit.errors import InterruptedRun, Problem, UsageError
 from sft_kit.msswift.chat import Chat, RefusedQuestion
 from sft_kit.msswift.install import find_installation
@@ -20,7 +20,7 @@ from sft_kit.plan.gpus import gpu_environment
 from sft_kit.run.chats import open_chat
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import temporary_log
-from sft_kit.run.targets import resolve_one
+from sft_kit.run.targets import Trust, resolve_one
 
 _HELP = "/clear forgets the conversation, /system TEXT sets the system prompt, /exit or Ctrl-D leaves"
 _LEAVE = {"/exit", "/quit", "exit", "quit"}
@@ -43,16 +43,18 @@ def talk(
     max_new_tokens: int,
     temperature: float,
     output_dir: Path,
+    trust: bool = False,
 ) -> None:
     """Load what `adapter` or `model` means (exactly one is given) and answer.
 
-    With `prompts` each is answered on its own; else lines are read from stdin until it ends. Raises UsageError for an
-    empty prompt and when stdin is closed, and MsSwiftError when the model cannot be loaded.
+    With `prompts` each is answered on its own; else lines are read from stdin until it ends. `trust` lets the model run
+    its own code. Raises UsageError for an empty prompt and when stdin is closed, and MsSwiftError when the model cannot
+    be loaded.
     """
     if any(not prompt.strip() for prompt in prompts):
         raise UsageError(Problem("--prompt", "is empty", "give the question"))
     installation = find_installation()
-    target = resolve_one(adapter, model, output_dir, say)
+    target = resolve_one(adapter, model, output_dir, Trust(trust))
     if not prompts and (sys.stdin is None or sys.stdin.closed):
         raise UsageError(Problem("", "stdin is closed, so there is nobody to talk to", "ask with --prompt TEXT"))
     if target.note:
@@ -60,7 +62,7 @@ def talk(
     with (
         signals_as_interrupts(),
         temporary_log("infer") as log,
-        open_chat(installation, target.values, log=log, env=gpu_environment(1)) as chat,
+        open_chat(installation, target.values, log=log, env={**gpu_environment(1), **target.env}) as chat,
     ):
         options = Options(max_new_tokens, temperature)
         if prompts:
@@ -117,7 +119,7 @@ def _answer(chat: Chat, messages: list[dict[str, str]], options: Options) -> str
     pieces = []
     for piece in chat.stream(messages, max_new_tokens=options.max_new_tokens, temperature=options.temperature):
         pieces.append(piece)
-        write_out(safe(piece))
+        result_piece(piece)
     write_out("\n")
     return "".join(pieces)
 
