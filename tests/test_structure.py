@@ -23,10 +23,16 @@ ORDER: tuple[dict[str, set[str]], ...] = (
     {"console": set()},
     {"report": {"evaluate", "msswift"}, "msswift": set(), "plan": set(), "evaluate": set()},
     {"identity": {"data"}, "config": set(), "data": set(), "models": set()},
-    {"findings": {"errors"}, "errors": set(), "resources": set(), "secrets": set()},
+    {
+        "findings": {"errors", "secrets"},
+        "errors": {"secrets"},
+        "writes": {"errors"},
+        "resources": set(),
+        "secrets": set(),
+    },
     {"__init__": set()},
 )
-ONLY_BY = {"console": {"cli", "run"}, "models": {"run", "checks"}}  # narrower than the order
+ONLY_BY = {"console": {"cli", "run"}, "models": {"run", "checks", "msswift"}}  # narrower than the order
 HEAVY = {"torch", "transformers", "datasets", "peft", "swift", "modelscope"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_kit.models.trust import without_own_code
 from sft_kit.msswift.logs import read_summary
 from tests.integration.conftest import SMOKE, FinishedRun, run_cli
 
@@ -67,7 +68,7 @@ def test_the_manifest_tells_how_the_run_went(smoke_run: FinishedRun) -> None:
         "pid": None,
         "last_checkpoint": "checkpoint-2",
         "message": "",
-        "env": {"CUDA_VISIBLE_DEVICES": ""},
+        "env": {"CUDA_VISIBLE_DEVICES": "", **without_own_code()},
         "data": [
             {
                 "path": str(rows),
@@ -195,7 +196,7 @@ def test_the_command_of_a_dry_run_is_the_one_that_is_run(smoke_run: FinishedRun,
     assert dry.returncode == 0, dry.stderr
     assert list(tmp_path.iterdir()) == []
     words = shlex.split(dry.stdout)
-    assert words[0] == "CUDA_VISIBLE_DEVICES="
+    assert words[:2] == ["CUDA_VISIBLE_DEVICES=", f"HF_MODULES_CACHE={without_own_code()['HF_MODULES_CACHE']}"]
     predicted = next(word for word in words if word.startswith(str(tmp_path / "output" / "v0-")))
     ran = [str(word).replace(str(smoke_run.run), predicted) for word in manifest_of(smoke_run.run)["argv"]]  # type: ignore[attr-defined]
-    assert words[1:] == ran
+    assert words[2:] == ran

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,24 @@ def test_an_edit_reaches_the_older_copy_in_the_config_beside_it(tmp_path: Path) 
 def test_a_template_without_a_system_role_is_told_from_one_with_it(source: str) -> None:
     assert not takes_system(of(source))
     assert all(takes_system(of(source)) for source, _ in TEMPLATES.values())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ 'a' * 9999999999 }}",
+        "{{ 'a' * 99999999 }}",
+        "{{ range(999999999) | list }}",
+        "{{ 1 / 0 }}",
+        "{{ ().__class__.__base__.__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "a" * (1 << 21),
+    ],
+    ids=range(8),
+)
+def test_a_template_that_never_ends_or_takes_all_memory_is_not_rendered(source: str, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(NotEditable):
+        ChatTemplate(tmp_path / "chat_template.jinja", source, {}).render([{"role": "user", "content": "a"}])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
