@@ -36,6 +36,7 @@ def test_one_of_adapter_and_model_is_given(sft_kit: Run) -> None:
 
 def test_a_log_that_cannot_be_written_is_said(sft_kit: Run, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter" / "args.json").write_text(json.dumps({"model": str(tmp_path / "base")}))

@@ -186,7 +186,7 @@ def test_what_is_called_otherwise_now_is_translated_and_said(words: str, key: st
     ("words", "left_out"),
     [
         ("--hub_token hf_abc", LeftOut("--hub_token ***", f"{SECRET} (HF_TOKEN or MODELSCOPE_API_TOKEN)")),
-        ("--swanlab_token=abc", LeftOut("--swanlab_token ***", SECRET)),
+        ("--swanlab_token=abc", LeftOut("--swanlab_token ***", f"{SECRET} (SWANLAB_API_KEY)")),
         ("--dtype AUTO", LeftOut("--dtype AUTO", "torch_dtype AUTO is what ms-swift does when it is left out")),
         ("--template_type AUTO", LeftOut("template AUTO", "AUTO is what happens without it; the model brings its own")),
         ("--template_type qwen1half", LeftOut("template qwen1half", "a name that is no more; the model brings its own",

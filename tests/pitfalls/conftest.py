@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -23,12 +21,9 @@ from tests.pitfalls.corpus import Check, Pitfall, lay_out
 GIB = 2**30
 
 
-class DiskUsage(NamedTuple):
-    """What shutil.disk_usage answers, in bytes."""
-
-    total: int
-    used: int
-    free: int
+def disk(free: int) -> os.statvfs_result:
+    """What os.statvfs says of a disk with `free` bytes of room, one to each block, and inodes enough."""
+    return os.statvfs_result((1, 1, 2 * free, free, free, 10**9, 10**9, 10**9, 0, 255))
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             for package in Path(site).glob("*/__init__.py"):  # what another test has imported would be found instead
                 monkeypatch.delitem(sys.modules, package.parent.name, raising=False)
         free = int(pitfall.disk_gib * GIB)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(2 * free, free, free))
+        monkeypatch.setattr(os, "statvfs", lambda path: disk(free))
         monkeypatch.setattr(machine, "_memory", lambda: machine.Memory(256 * GIB, 200 * GIB, 64 * GIB))
         capsys.readouterr()
         try:
