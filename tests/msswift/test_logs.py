@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 from pathlib import Path
 
@@ -228,3 +229,8 @@ def test_a_trend_needs_more_than_the_noise() -> None:
     assert trend([loss + index / 100 for index, loss in enumerate(flat)]) == "rising"
     assert trend([1.0] * 6) == "flat"
     assert trend([3.0, 2.0, 1.0, math.nan, None, 0.5]) == "unknown"
+
+
+def test_a_pipe_in_place_of_a_log_holds_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "logging.jsonl")
+    assert (read_steps(tmp_path / "logging.jsonl"), read_summary(tmp_path / "logging.jsonl")) == ([], {})

@@ -440,3 +440,12 @@ def test_without_any_run_latest_is_refused(tmp_path: Path) -> None:
     assert refusal(lambda: find_run("latest", tmp_path)) == (
         f"latest: no such run; runs below {tmp_path}: none yet; --output-dir looks elsewhere"
     )
+
+
+def test_a_pipe_in_place_of_a_manifest_is_no_manifest(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.kit.mkdir()
+    os.mkfifo(run.manifest_path)
+    assert run.recorded() == b""
+    with pytest.raises(UsageError, match="is not a file; remove it"):
+        run.read()

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 # The longest step row seen has 400 bytes. Only the summary is longer (it repeats every step), and no step is in it.
 _MAX_LINE_BYTES = 1 << 20
@@ -61,9 +62,8 @@ class LogFollower:
 
     def poll(self) -> list[StepLog]:
         """The step rows finished since the last call, in file order; none while the file does not exist."""
-        try:
-            stream = self._path.open("rb")
-        except OSError:
+        stream = _opened(self._path)
+        if stream is None:
             return []
         steps = []
         with stream:
@@ -164,10 +164,17 @@ def trend(losses: Iterable[float | None]) -> Literal["falling", "flat", "rising"
     return "falling" if difference < 0 else "rising"
 
 
-def _rows(path: Path) -> Iterable[dict[str, object]]:
+def _opened(path: Path) -> BinaryIO | None:
+    """A file to read; None where it is none (opening a pipe would wait for ever) or cannot be opened."""
     try:
-        stream = path.open("rb")
+        return path.open("rb") if os.path.isfile(path) else None
     except OSError:
+        return None
+
+
+def _rows(path: Path) -> Iterable[dict[str, object]]:
+    stream = _opened(path)
+    if stream is None:
         return
     with stream:
         for line in stream:

@@ -174,6 +174,8 @@ class RunDirectory:
         Raises UsageError when there is none, it is not one of ours, or a newer sft-kit wrote it.
         """
         place = str(self.manifest_path)
+        if os.path.exists(place) and not os.path.isfile(place):  # reading a pipe would never end
+            raise UsageError(Problem(place, "is not a file", "remove it"))
         try:
             text = self.manifest_path.read_bytes()
             values = json.loads(text)
@@ -218,7 +220,7 @@ class RunDirectory:
     def recorded(self) -> bytes:
         """The manifest as it lies there; empty when there is none. Equal bytes: nobody has written it since."""
         try:
-            return self.manifest_path.read_bytes()
+            return self.manifest_path.read_bytes() if os.path.isfile(self.manifest_path) else b""
         except OSError:
             return b""
 
