@@ -51,9 +51,9 @@ ARROWS = {"falling": "↓", "flat": "→", "rising": "↑", "unknown": " "}
 _PLAIN_EVERY_S = 2.0
 
 
-def say(text: str) -> None:
-    """One line of progress."""
-    err.print(Text(safe(hide(text))))
+def say(text: str, *, secrets: bool = False) -> None:
+    """One line of progress; with `secrets` those in it are shown, for the one place that makes one and tells it."""
+    err.print(Text(safe(text if secrets else hide(text))))
 
 
 def result(text: str) -> None:

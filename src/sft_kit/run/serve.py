@@ -233,10 +233,11 @@ def _announce(names: Names, endpoint: Endpoint, log: Path, *, show_key: bool) ->
     models = f"{names.tuned} (tuned) and {names.base} (base)" if names.base else names.tuned
     say(f"serving {models}; Ctrl-C stops it; ms-swift's output: {log}")
     if show_key:
-        say(f"API key, shown this once:\n  export {KEY_VARIABLE}={shell_word(endpoint.key or '')}")
+        say(f"API key, shown this once:\n  export {KEY_VARIABLE}={shell_word(endpoint.key or '')}", secrets=True)
     if not _is_loopback(endpoint.host):
         warn("other machines can reach this server, and what they say is not encrypted: put TLS in front of it")
-    say(f"try it:\n{_curl(names, endpoint)}\nin Python:\n{_python(names, endpoint)}")
+    tries = f"try it:\n{_curl(names, endpoint)}\nin Python:\n{_python(names, endpoint)}"
+    say(tries, secrets=True)  # they name the variable of the key, and not the key
     result(endpoint.url)
 
 
