@@ -392,7 +392,7 @@ def killed(launch: Launch, python: Path, kill_: tuple[str, str, str], choice: ra
         "gone_after_s": round(time.monotonic() - began, 1),
         "left": [" ".join(psutil.Process(pid).cmdline())[:120] for pid in left],
         "exit": launch.process.poll(),
-        "shown": shown(launch, python),
+        "shown": shown(launch, python).replace(f"{launch.work}/", ""),
     }
 
 
