@@ -132,7 +132,7 @@ def test_a_run_whose_weights_break_is_stopped_and_keeps_what_was_good(own_rows: 
     assert manifest.checkpoint == good[-1].path.name
     assert all(each.step >= broken_from for each in checkpoints(run.kit / "broken"))
     assert not (path / "last-checkpoint").is_symlink() or (path / "last-checkpoint").exists()
-    assert "loss nan" in told and "[nan-step]" in told
+    assert "[nan-step]" in told
     shown = run_cli("runs", "show", "latest", cwd=tmp_path).stdout
     assert f"{sign['message']} [nan-for-good]" in shown
     assert json.loads(run_cli("runs", "--json", cwd=tmp_path).stdout)[0]["signs"] == list(manifest.signs)
