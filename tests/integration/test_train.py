@@ -13,6 +13,7 @@ import pytest
 from sft_kit.models.trust import without_own_code
 from sft_kit.msswift.logs import read_summary
 from tests.integration.conftest import SMOKE, FinishedRun, run_cli
+from tests.weights import differences
 
 pytestmark = pytest.mark.real
 
@@ -127,8 +128,9 @@ def test_the_saved_config_repeats_the_run_from_anywhere(smoke_run: FinishedRun, 
     again = run_cli("train", str(saved), "--no-eval", "--set", f"output_dir={target}", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     (second,) = target.iterdir()
-    for name in ("sft-kit/data/identity.jsonl", "checkpoint-2/adapter_model.safetensors"):
-        assert (second / name).read_bytes() == (smoke_run.run / name).read_bytes(), name
+    rows, weights = "sft-kit/data/identity.jsonl", "checkpoint-2/adapter_model.safetensors"
+    assert (second / rows).read_bytes() == (smoke_run.run / rows).read_bytes()
+    assert differences(second / weights, smoke_run.run / weights) == {}
     assert "evaluate" not in manifest_of(second)["seconds"]  # type: ignore[operator]
 
 
