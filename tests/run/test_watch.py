@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from sft_kit.msswift.logs import LogFollower, StepLog
-from sft_kit.msswift.schedule import Schedule
-from sft_kit.run.watch import CODES, Losses, Sign, Watch
+from sft_kit.msswift.schedule import Schedule, schedule_of
+from sft_kit.run.course import Epochs, Losses
+from sft_kit.run.watch import CODES, Sign, Watch
 
 # As written by ms-swift 4.6.0 and 3.12.6 for the tiny model, times left out. learning_rate 1e30: the first update
 # breaks the weights.
@@ -63,6 +64,10 @@ NO_GRADIENT = """\
 {"loss": 7.25249147, "grad_norm": 0.0, "learning_rate": 0.00085355, "token_acc": 0.0, "global_step/max_steps": "2/8"}
 {"loss": 7.18333006, "grad_norm": 0.0, "learning_rate": 0.00069134, "token_acc": 0.0, "global_step/max_steps": "3/8"}
 """  # noqa: E501
+
+
+# Whole logs of real runs; data/watch/README.md tells what each is.
+REAL = sorted((Path(__file__).parent / "data" / "watch").glob("*.jsonl"))
 
 
 def rows(text: str, folder: Path) -> list[StepLog]:
@@ -119,6 +124,14 @@ def test_a_short_run_that_ends_in_nan_is_told_at_its_end(tmp_path: Path) -> None
     assert watched(records, watch) == [("nan-step", 2)]
     assert [(sign.code, sign.step) for sign in watch.end(records[-1])] == [("nan-for-good", 5)]
     assert watch.broken_from == 1
+
+
+def test_one_bad_batch_at_the_very_end_does_not_take_the_last_checkpoint_away() -> None:
+    fine = [StepLog(step, 20, 1.5, grad_norm=1.0, token_acc=0.5) for step in range(1, 20)]
+    last = StepLog(20, 20, 0.0, grad_norm=math.nan, token_acc=0.0)
+    watch = Watch()
+    assert watched([*fine, last], watch) == [("nan-step", 20)]
+    assert (watch.end(last), watch.broken_from) == ([], None)
 
 
 def test_a_window_that_is_nan_in_part_leaves_the_checkpoint_before_it_good() -> None:
@@ -214,6 +227,33 @@ def test_a_loss_that_rises_is_told() -> None:
     assert watched(course([3.0, 2.5, 2.0, 1.5] * 3 + [1.0] * 10 + [5.0] * 20)) == [("rising-loss", 32)]
 
 
+def test_a_loss_that_breaks_in_the_first_steps_is_told_though_there_is_no_level_to_compare_with() -> None:
+    broken = [StepLog(step, 99, 6.0, token_acc=0.02) for step in range(2, 40)]
+    watch = Watch()
+    (sign,) = [sign for record in [StepLog(1, 99, 2.0, token_acc=0.6), *broken] for sign in watch.see(record)]
+    assert (sign.step, sign.message) == (
+        11,
+        "the loss rises: 6 now, 2 in the first row, with 60% of the tokens right and now 2%",
+    )
+
+
+def test_a_first_row_that_is_easier_than_the_others_is_no_sign() -> None:
+    others = [StepLog(step, 99, 2.5, token_acc=0.68) for step in range(2, 40)]
+    assert watched([StepLog(1, 99, 1.0, token_acc=0.93), *others]) == []
+
+
+def test_a_loss_that_rises_with_the_rate_is_told_before_it_has_doubled() -> None:
+    losses = [3.0] * 20 + [4.2] * 20
+    rising = [replace(record, learning_rate=record.step * 1e-3) for record in course(losses)]
+    assert (watched(rising), watched(course(losses))) == ([("rising-loss", 30)], [])
+
+
+def test_rows_of_another_kind_later_on_are_no_break_of_the_first_steps() -> None:
+    losses = [3.2 if step <= 50 else 6.0 for step in range(1, 100)]
+    changed = [StepLog(step, 99, loss, token_acc=0.06 if step > 50 else 0.2) for step, loss in enumerate(losses, 1)]
+    assert watched(changed) == []
+
+
 def test_spikes_are_no_sign() -> None:
     losses = [8.0 if n % 7 == 3 else 2.0 - n / 200 for n in range(200)]
     assert watched(course(losses)) == []
@@ -241,6 +281,78 @@ def test_a_loss_that_is_too_noisy_to_tell_is_not_flat() -> None:
     assert watched(course([abs(2.0 + noise.gauss(0, 0.8)) for _ in range(400)], token_acc=0.4)) == []
 
 
+def epochs(rows: Sequence[float], falls: Sequence[float], **fields: float) -> list[StepLog]:
+    """An epoch of the losses `rows` for each of `falls`, which are multiplied with them."""
+    count = len(rows)
+    losses = [loss * fall for fall in falls for loss in rows]
+    return [
+        StepLog(step, len(losses), loss, epoch=round(step / count, 4), grad_norm=1.0, **fields)  # type: ignore[arg-type]
+        for step, loss in enumerate(losses, 1)
+    ]
+
+
+NOISY = [0.4, 2.9, 1.1, 5.0, 0.2, 1.7, 3.3, 0.9, 2.2, 1.3, 4.1, 0.7]
+
+
+def test_noisy_rows_that_come_again_with_the_same_losses_are_told_at_the_end_of_the_second_epoch() -> None:
+    watch = Watch()
+    (sign,) = [sign for record in epochs(NOISY, [1, 0.996, 0.991, 0.98]) for sign in watch.see(record)]
+    assert (sign.code, sign.step, sign.message) == (
+        "flat-loss",
+        24,
+        "the loss has not moved in 24 steps (by 0.4% since the first epoch)",
+    )
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        epochs(NOISY, [1, 0.98, 0.96]),  # learns
+        epochs(NOISY, [1, 1.05, 1.1]),  # gets worse: another sign's matter
+        epochs(NOISY[:9], [1, 1, 1]),  # too few rows
+        epochs(NOISY, [1, 1], token_acc=0.97),  # knows them
+        epochs([loss / 100 for loss in NOISY], [1, 1]),  # knows them
+        epochs(NOISY, [1]),
+    ],
+)
+def test_epochs_that_differ_are_short_or_leave_nothing_to_learn_are_no_sign(records: Sequence[StepLog]) -> None:
+    assert watched(records) == []
+
+
+def test_a_loss_that_does_not_move_while_the_rate_warms_up_is_no_sign() -> None:
+    warming = [replace(record, learning_rate=record.step * 1e-6) for record in epochs(NOISY, [1, 1, 1])]
+    assert watched(warming) == []
+
+
+def test_a_resumed_run_compares_no_part_of_an_epoch_with_a_whole_one() -> None:
+    half = [record for record in epochs(NOISY * 2, [1, 1.3, 1.3]) if record.step > 12]
+    assert watched(half) == [("flat-loss", 72)]
+
+
+def test_the_end_of_an_epoch_is_found_where_the_log_passes_over_it() -> None:
+    parts = Epochs()
+    falls = [parts.add(1.0 if step <= 50 else 0.9, step / 50) for step in range(3, 151, 3)]
+    assert [(n, round(fall, 3)) for n, fall in enumerate(falls) if fall is not None] == [(33, 0.1), (49, 0.1)]
+
+
+@pytest.mark.parametrize("log", REAL, ids=lambda log: log.stem)
+def test_a_real_run_has_its_signs_at_their_steps_and_no_other(log: Path) -> None:
+    head = json.loads(log.read_text(encoding="utf-8").partition("\n")[0])
+    watch, records = Watch(schedule_of(head["arguments"], head["arguments"])), LogFollower(log).poll()
+    told = [*watched(records, watch), *((sign.code, sign.step) for sign in watch.end(records[-1]))]
+    assert told == [tuple(sign) for sign in head["signs"]]
+
+
+def test_real_runs_earn_every_sign_of_the_course_of_a_training_and_most_earn_none() -> None:
+    heads = [json.loads(log.read_text(encoding="utf-8").partition("\n")[0]) for log in REAL]
+    codes = {code for head in heads for code, _ in head["signs"]}
+    assert {"flat-loss", "rising-loss", "overfitting", "no-loss", "zero-learning-rate"} <= codes
+    assert len([head for head in heads if not head["signs"]]) >= 8
+    table = (REAL[0].parent / "README.md").read_text(encoding="utf-8")
+    assert [log.stem for log in REAL] == re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)
+    assert max(log.stat().st_size for log in REAL) < 20_000
+
+
 def validated(losses: Sequence[float], validations: Sequence[float]) -> list[StepLog]:
     """Ten steps between two validations."""
     records = course([loss for loss in losses for _ in range(10)])
@@ -256,7 +368,7 @@ def test_learning_by_heart_is_noted_with_the_better_checkpoint() -> None:
     assert (sign.code, sign.step, sign.fix) == (
         "overfitting",
         40,
-        "checkpoint-20 is the better one; fewer epochs, or more rows",
+        "take the checkpoint of step 20, or the last one before it; fewer epochs, or more rows",
     )
 
 

@@ -1,7 +1,8 @@
 """What the step records of a running training say that a person should know: the signs.
 
 Owns the rules and the words. Reads the records one by one and keeps a fixed amount of what it saw, however long the
-run is. Does not read files, show or stop anything (`follow` does), nor see a trainer that hangs (`stall`).
+run is. Does not measure where the loss goes (`course`), read files, show or stop anything (`follow` does), nor see a
+trainer that hangs (`stall`).
 
 What NaN looks like, from real runs of ms-swift 4.6.0 and 3.12.6 (the rows are in tests/run/test_watch.py). transformers
 leaves a loss that is no number out of the mean (`logging_nan_inf_filter`), so that the log says 0.0, and ms-swift
@@ -19,14 +20,13 @@ Broken weights need not be NaN themselves: those of learning_rate 1e30 were 1e30
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
 from typing import Any, Literal
 
 from sft_kit.msswift.logs import StepLog, is_lost
 from sft_kit.msswift.schedule import Schedule
+from sft_kit.run.course import Course, Validations
 
 Severity = Literal["error", "warning", "note"]
 CODES = frozenset({
@@ -40,18 +40,12 @@ FATAL = frozenset({"nan-for-good", "nan-gradients"})
 # Optimizer steps of nothing but NaN after which the weights are taken for broken. One bad batch never lasts that long,
 # since each step has other rows.
 _DEAD_STEPS = 5
+_DEAD_AT_THE_END = 2  # one bad batch may be the last
 # The loss scaler of fp16 starts at 65536 and halves it at each step that overflows: 16 such steps in a row are normal.
 _LOST_ROWS = 20
 _ROWS = 3  # in a row, for a sign that one row alone does not make
 _TINY_LOSS = 1e-3  # below it a gradient may well be 0 in the 8 decimals of the log
-_RECENT = 10  # rows whose median is the level of the loss
-# A loss that rises: each of the last rows lies so much above the level at the beginning, and above the best one. Single
-# rows may scatter by half of their mean, and spike.
-_OVERSHOOT, _ABOVE_BEST = 1.25, 2.0
-_OVERFIT, _VALIDATIONS = 1.02, 2  # validations in a row that are 2 % worse than the best one
-# A flat loss: no fall that is seen, nor one of 1 %, between the first and the last third of a log that is so long and
-# so quiet that 0.5 % can be told.
-_LONG, _LEAST_FALL, _MEASURED = 96, 0.01, 0.005
+_VALIDATIONS = 2  # in a row that are worse than the best one
 _SCALER_LAG = 20  # steps that a schedule may be late, as a skipped fp16 step does not count for it
 
 
@@ -79,57 +73,6 @@ def sign_lines(signs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Sums over consecutive losses."""
-
-    rows: int
-    total: float
-    squares: float
-
-    def __add__(self, other: _Piece) -> _Piece:
-        return _Piece(self.rows + other.rows, self.total + other.total, self.squares + other.squares)
-
-
-class Losses:
-    """A series of losses in at most `PIECES` pieces, each of as many rows as the others."""
-
-    PIECES = 48
-
-    def __init__(self) -> None:
-        self._full: list[_Piece] = []
-        self._open = _Piece(0, 0.0, 0.0)
-        self._rows = 1  # of a full piece
-
-    def add(self, loss: float) -> bool:
-        """Whether the series has just become so long that its pieces were joined in pairs."""
-        self._open += _Piece(1, loss, loss * loss)
-        if self._open.rows < self._rows:
-            return False
-        self._full.append(self._open)
-        self._open = _Piece(0, 0.0, 0.0)
-        if len(self._full) < self.PIECES:
-            return False
-        self._full = [a + b for a, b in zip(self._full[::2], self._full[1::2], strict=True)]
-        self._rows *= 2
-        return True
-
-    @property
-    def rows(self) -> int:
-        """How many losses there were."""
-        return len(self._full) * self._rows + self._open.rows
-
-    def fall(self) -> tuple[float, float]:
-        """(share by which the mean of the last third lies below that of the first, its standard error)."""
-        third = len(self._full) // 3
-        first, last = (sum(part[1:], part[0]) for part in (self._full[:third], self._full[-third:]))
-        means = [part.total / part.rows for part in (first, last)]
-        variances = [max(0.0, p.squares / p.rows - m * m) / p.rows for p, m in zip((first, last), means, strict=True)]
-        if means[0] <= 0:
-            return math.inf, 0.0
-        return (means[0] - means[1]) / means[0], math.sqrt(sum(variances)) / means[0]
-
-
 def broken_from(steps: Sequence[StepLog], signs: Sequence[Mapping[str, Any]]) -> int | None:
     """`Watch.broken_from` of a log that is read afterwards. `signs` are the manifest's: the one that only the end of a
     training makes certain is certain where it was told."""
@@ -155,12 +98,8 @@ class Watch:
         self._start_step = self._last_step = start
         self._nan = _NanState()
         self._rows = dict.fromkeys(("zero-loss", "zero-gradient", "wrong-rate", "zero-rate", "rates"), 0)
-        self._losses = Losses()
-        self._accuracies: list[float] = []  # the first and the latest ones
-        self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._first: float | None = None  # the loss of the first `_RECENT` rows, and the best such since
-        self._best = math.inf
-        self._validation = _Validation()
+        self._course = Course()
+        self._validations = Validations()
 
     @property
     def broken_from(self) -> int | None:
@@ -178,13 +117,13 @@ class Watch:
         signs += self._nothing_trained(record)
         signs += self._rates(record)
         if not is_lost(record) and math.isfinite(record.loss):
-            signs += self._course(record)
+            signs += self._moved(record)
         self._last_step = record.step
         return signs
 
     def end(self, record: StepLog | None) -> list[Sign]:
         """The signs that only the end makes certain; `record` is the last one."""
-        if record is None or not self._nan.dead or self.broken_from is not None:
+        if record is None or self._nan.dead < _DEAD_AT_THE_END or self.broken_from is not None:
             return []
         return list(self._once(self._for_good(record)))
 
@@ -267,47 +206,29 @@ class Watch:
             fix = "a resumed run keeps the rate it began with; else something besides the config sets the schedule"
             yield from self._once(Sign("wrong-learning-rate", "warning", record.step, message, fix))
 
-    def _course(self, record: StepLog) -> Iterator[Sign]:
+    def _moved(self, record: StepLog) -> Iterator[Sign]:
         """Where the loss goes. A loss that is a number."""
-        loss = record.loss or 0.0
-        self._recent.append(loss)
-        if record.token_acc is not None:
-            self._accuracies = [*self._accuracies[:1], record.token_acc]
-        if self._losses.add(loss):
-            yield from self._flat(record)
-        if len(self._recent) < _RECENT:
-            return
-        now = median(self._recent)
-        if self._first is None:
-            self._first = now
-        if min(self._recent) > max(_OVERSHOOT * self._first, _ABOVE_BEST * self._best):
-            message = f"the loss rises: {now:.3g} now, {self._first:.3g} at the beginning, {self._best:.3g} at its best"
+        if rises := self._course.rises(record):
             fix = "lower learning_rate, or add warmup_ratio: 0.05; or the rows from here on are of another kind"
-            yield from self._once(Sign("rising-loss", "warning", record.step, message, fix))
-        self._best = min(self._best, now)
-
-    def _flat(self, record: StepLog) -> Iterator[Sign]:
-        fall, error = self._losses.fall()
-        learned = (self._accuracies or [0.0])[-1] > 0.95 or (record.loss or 0.0) < 0.1
-        better = len(self._accuracies) > 1 and self._accuracies[-1] > 1.05 * self._accuracies[0]
-        still = fall < 3 * error and abs(fall) + error < _LEAST_FALL
-        if self._losses.rows >= _LONG and error < _MEASURED and still and not learned and not better:
-            message = f"the loss has not moved in {record.step} steps (by {fall:.1%}, measured to {error:.1%})"
-            fix = "raise learning_rate, or lora_rank; or the model already knew these answers"
+            yield from self._once(Sign("rising-loss", "warning", record.step, f"the loss rises: {rises}", fix))
+        if still := self._course.stands_still(record):
+            message = f"the loss has not moved in {record.step} steps ({still})"
+            rate = f" ({self._course.highest_rate:g} at its highest)" if self._course.highest_rate else ""
+            fix = f"raise learning_rate{rate}, or lora_rank; or the model already knew these answers"
             yield from self._once(Sign("flat-loss", "note", record.step, message, fix))
 
     def _validated(self, record: StepLog) -> Iterator[Sign]:
-        state = self._validation
+        best = self._validations
         if record.eval_loss is None or not math.isfinite(record.eval_loss):
             return
-        training = median(self._recent) if self._recent else math.inf
-        worse = state.add(record.eval_loss, record.step, training)
-        if worse >= _VALIDATIONS and training <= state.training:
+        training = self._course.level
+        worse = best.add(record.eval_loss, record.step, training)
+        if worse >= _VALIDATIONS and training <= best.training:
             message = (
                 f"the validation loss rises while the training loss falls: {record.eval_loss:.3g} now, "
-                f"{state.best:.3g} at step {state.step}; it learns the rows by heart"
+                f"{best.best:.3g} at step {best.step}; it learns the rows by heart"
             )
-            fix = f"checkpoint-{state.step} is the better one; fewer epochs, or more rows"
+            fix = f"take the checkpoint of step {best.step}, or the last one before it; fewer epochs, or more rows"
             yield from self._once(Sign("overfitting", "note", record.step, message, fix))
 
     def _row(self, what: str, holds: bool) -> int:
@@ -342,19 +263,3 @@ class _NanState:
         # A healthy model hits a token now and then even where the loss is NaN; one of NaN weights cannot.
         self.dead = self.dead + max(1, record.step - before) if lost and not record.token_acc else 0
         return True
-
-
-@dataclass
-class _Validation:
-    best: float = math.inf
-    step: int = 0
-    training: float = math.inf  # the training loss at the best one
-    _worse: int = 0
-
-    def add(self, loss: float, step: int, training: float) -> int:
-        """How many validations in a row have been worse than the best one."""
-        if loss < self.best:
-            self.best, self.step, self.training, self._worse = loss, step, training, 0
-        else:
-            self._worse = self._worse + 1 if loss > _OVERFIT * self.best else 0
-        return self._worse
