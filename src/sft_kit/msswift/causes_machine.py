@@ -45,7 +45,7 @@ MACHINE = (
     ),
     cause(
         "disk-full",
-        r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing file",
+        r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing file|basic_ios::clear: iostream error",
         "the disk is full",
         _ROOM,
     ),
@@ -287,6 +287,13 @@ MACHINE = (
         r"ProxyError|Cannot connect to proxy|Missing dependencies for SOCKS|'socksio' package|Unknown scheme for proxy",
         "the proxy cannot be used",
         'see http_proxy, https_proxy and ALL_PROXY; a SOCKS proxy needs `pip install "httpx[socks]" PySocks`',
+    ),
+    cause(
+        "hub-proxy",
+        r"Connect(?:ion)?(?:Refused)?Error|ConnectTimeout",
+        "the proxy cannot be used",
+        'see http_proxy, https_proxy and ALL_PROXY; a SOCKS proxy needs `pip install "httpx[socks]" PySocks`',
+        where=r"httpcore/_sync/\w+_proxy\.py",
     ),
     cause(
         "hub-certificate",

@@ -101,10 +101,17 @@ RUN = (
     ),
     cause(
         "tracker-login",
-        r"(?:wandb|swanlab).*(?:UsageError|api_key not configured|KeyFileError|not logged in|login)"
+        r"(?:wandb|swanlab).*(?:UsageError|AuthenticationError|api_key not configured|KeyFileError|not logged in|login)"
         r"|No API key configured",
         "the experiment tracker has no login",
         "set WANDB_API_KEY or SWANLAB_API_KEY, or report_to: tensorboard",
+    ),
+    # transformers/dynamic_module_utils.py, check_imports
+    cause(
+        "remote-code-missing",
+        r"This modeling file requires the following packages.*: (?P<names>[\w, -]+?)\. Run",
+        "the model's own code needs packages: {names}",
+        "pip install {names}",
     ),
     cause(
         "missing-package",
@@ -248,12 +255,6 @@ RUN = (
         "the model brings code of its own, and nobody has let it run",
         "read the model's *.py; then --trust-remote-code shows what will run, and lets it",
     ),
-    cause(
-        "remote-code-missing",
-        r"This modeling file requires the following packages.*: (?P<names>[\w, -]+?)\. Run",
-        "the model's own code needs packages: {names}",
-        "pip install {names}",
-    ),
     # Data. swift/dataset/*.py, swift/llm/dataset/*.py; datasets/packaged_modules/json/json.py
     cause(
         "no-dataset",
@@ -335,8 +336,8 @@ RUN = (
     cause(
         "bad-row",
         r"^AssertionError: (?:messages?|query|response|role|content)\b(?P<what>.*)|^(?:ValueError"
-        r"|AssertionError): (?:rejected_response|Unsupported content)",
-        "a row is no conversation: {what}",
+        r"|AssertionError): (?:rejected_response|Unsupported content)|^KeyError: '(?P<key>role|content)'",
+        "a row is no conversation: {what}{key}",
         "`sft-kit check` names the row",
         where=_PLACE,
     ),
@@ -352,7 +353,7 @@ RUN = (
     cause(
         "checkpoint-missing",
         r"Can't find a valid checkpoint at (?P<path>.*)|No valid checkpoint found"
-        r"|Can't find 'adapter_config\.json' at '(?P<adapter>[^']+)'|path: '(?P<other>[^']+)' not found",
+        r"|Can't find 'adapter_config\.json' at '(?P<adapter>[^']+)'|path: '(?P<other>[^']+)'(?: not found|$)",
         "there is no checkpoint at {path}{adapter}{other}",
         "give a checkpoint-N folder; `sft-kit runs show RUN` names the last one",
     ),
@@ -369,6 +370,14 @@ RUN = (
         r"|Function '\w+' returned nan|probability tensor contains|Found inf/nan|non-?finite",
         "a value became NaN or infinite",
         "lower learning_rate, set max_grad_norm: 1.0 and torch_dtype: bfloat16; look for empty answers in the data",
+    ),
+    # torch/csrc/autograd
+    cause(
+        "nothing-trained",
+        r"element 0 of tensors does not require grad",
+        "no weight that the loss depends on is trained",
+        "lower freeze_parameters_ratio, see trainable_parameters and target_modules; with gradient checkpointing try "
+        "gradient_checkpointing_kwargs: '{{\"use_reentrant\": false}}'",
     ),
     cause(
         "not-supported",
