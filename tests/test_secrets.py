@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,29 @@ def test_a_secret_across_two_blocks_is_blotted(tmp_path: Path) -> None:
 
 def test_a_log_that_is_not_there_is_left_alone(tmp_path: Path) -> None:
     assert blot(tmp_path / "none", ["s3cret-1"]) == 0
+
+
+LONG = 200_000
+LONG_TEXTS = {
+    "a word": "my token: x " + "a" * LONG,
+    "a word of dashes": "token: " + "a-" * (LONG // 2),
+    "colons": "token " + "a:" * (LONG // 2),
+    "an address": "token ://" + "a" * LONG,
+    "addresses": "token " + "a://b" * (LONG // 5),
+    "quotes": "token='" + "\\'" * (LONG // 2),
+    "names": "a_token " * (LONG // 8),
+    "keys": "eyJ" * (LONG // 3) + " sk-" + "a" * LONG,
+}
+
+
+@pytest.mark.parametrize("name", LONG_TEXTS)
+def test_a_long_text_is_read_once(name: str) -> None:
+    began = time.process_time()
+    hide(LONG_TEXTS[name])
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("name", ["HF_SECRET", "PASSWD", "Passphrase", "credentials", "WEBHOOK", "api-key", "x_pass",
+                                  "x_pwd", "private_key", "hub_token", "Authorization", "ACCESS_KEY"])  # fmt: skip
+def test_every_name_of_a_secret_is_looked_for_in_a_text(name: str) -> None:
+    assert hide(f"{name}=0123456789abcdef") == f"{name}=***"

@@ -27,6 +27,7 @@ ORDER: tuple[dict[str, set[str]], ...] = (
         "findings": {"errors", "secrets"},
         "errors": {"secrets"},
         "writes": {"errors"},
+        "asking": set(),
         "resources": set(),
         "secrets": set(),
     },

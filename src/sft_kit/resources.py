@@ -1,16 +1,23 @@
 """Where the files that ship with sft-kit lie: `data/` and `configs/`, in a checkout or in an installed wheel.
 
-Owns the two folders' places and the place of sft-kit's own cache, and nothing of what is in them.
+Owns the two folders' places, the place of sft-kit's own cache, and how JSON is kept there: a file that is not as it was
+written, or is no file, is as good as none. Owns nothing of what is in them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
+from hashlib import sha256
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_LARGEST_KEPT = 64 << 20  # bytes; the largest that is kept has 1 MB
+_HEAD = b'{"sha256":"%s","value":'
+_HEAD_LENGTH = len(_HEAD) - 2 + 64
 
 
 def shipped(folder: str) -> Path:
@@ -33,18 +40,46 @@ def cache_dir() -> Path:
     """`$SFT_KIT_CACHE`, else `$XDG_CACHE_HOME/sft-kit`, else `~/.cache/sft-kit`. Not created here."""
     own = os.environ.get("SFT_KIT_CACHE")
     if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "sft-kit"
+        return user_path(own)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sft-kit"
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """The content of a regular file of up to `most` bytes. Raises OSError, also for a pipe, which would be waited on
+    for ever, a device, which may never end, and a larger file."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no file", str(file))
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+        return stream.read(status.st_size)
 
 
 def keep_in_cache(file: Path, content: object) -> None:
-    """Write `content` as JSON, whole or not at all. A cache that cannot be written is no error."""
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    """Write `content` as JSON, whole or not at all, with its SHA-256. A cache that cannot be written is no error."""
+    value = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    # a name that nobody can know before, and no link is followed: the cache may lie where others can write
+    temporary = file.with_name(f"{file.name}.{os.urandom(6).hex()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as stream:
+            stream.write(_HEAD % sha256(value).hexdigest().encode() + value + b"}")
         temporary.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def kept_in_cache(file: Path) -> object:
+    """What `keep_in_cache` wrote. Raises OSError where there is no such file, and ValueError for one that is not as it
+    was written."""
+    content = read_bounded(file, _LARGEST_KEPT)
+    value = content[_HEAD_LENGTH:-1]
+    if content[:_HEAD_LENGTH] != _HEAD % sha256(value).hexdigest().encode():
+        raise ValueError(f"{file}: is not as it was written")
+    try:
+        return json.loads(value)
+    except RecursionError:
+        raise ValueError(f"{file}: is nested too deeply") from None

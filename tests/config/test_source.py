@@ -391,6 +391,22 @@ def test_ignore_comments_are_read_with_their_lines(tmp_path: Path) -> None:
     assert read_source(path).ignored == {"near-duplicate": 1, "many-repeats": 1, "personal-data": 2}
 
 
+def test_codes_of_an_ignore_comment_may_stand_without_commas_up_to_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: m  # sft-kit: ignore few-rows near-duplicate, many-repeats as the tutorial has hidden-text\n"
+        "# sft-kit: ignore special-token - no few-steps here\n",
+        encoding="utf-8",
+    )
+
+    assert read_source(path).ignored == {
+        "few-rows": 1,
+        "near-duplicate": 1,
+        "many-repeats": 1,
+        "special-token": 2,
+    }  # a code with a mistake in it is one: `check` says that there is none of that name
+
+
 @pytest.mark.parametrize(
     ("line", "place"), [("  - mine.jsonl #500", "config.yaml:2:16"), ("dataset: mine.jsonl #500", "config.yaml:2:21")]
 )

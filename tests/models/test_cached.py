@@ -11,25 +11,32 @@ import pytest
 from sft_kit.errors import MissingError
 from sft_kit.models.cached import build_once, run_module
 
-# A builder as a process of its own: says when it has begun, takes its time, and leaves a mark each time it runs.
-BUILDER = """
+HEADER = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)
+
+# A builder as a process of its own: leaves a mark each time it runs, and ends when there is no gate.
+BUILDER = (
+    f"WEIGHTS = {WEIGHTS!r}"
+    + """
 import sys, time
 from pathlib import Path
 from sft_kit.models.cached import build_once
-target, seconds = Path(sys.argv[1]), float(sys.argv[2])
+target, gate = Path(sys.argv[1]), Path(sys.argv[2])
 def build(directory):
     (directory / "config.json").write_text("{}")
     with (target.parent / "builds").open("a") as marks:
         marks.write("x")
-    time.sleep(seconds)
+    while gate.exists():
+        time.sleep(0.01)
     (directory / "tokenizer.json").write_text("{}")
-    (directory / "model.safetensors").write_bytes(b"0")
+    (directory / "model.safetensors").write_bytes(WEIGHTS)
 build_once(target, build, say=lambda text: print(text, flush=True))
 """
+)
 
 
-def start_builder(target: Path, seconds: float) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", BUILDER, str(target), str(seconds)]
+def start_builder(target: Path, gate: Path) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", BUILDER, str(target), str(gate)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
@@ -41,8 +48,9 @@ def wait_for(path: Path) -> None:
 
 
 def build(directory: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    for name in ("config.json", "tokenizer.json"):
         (directory / name).write_text("{}")
+    (directory / "model.safetensors").write_bytes(WEIGHTS)
 
 
 def files_of(directory: Path) -> set[str]:
@@ -51,7 +59,7 @@ def files_of(directory: Path) -> set[str]:
 
 def test_a_killed_build_is_cleared_away_and_done_again(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    builder = start_builder(target, 60)
+    builder = start_builder(target, Path("/"))
     wait_for(tmp_path / "builds")
     builder.kill()
     assert builder.wait() == -signal.SIGKILL
@@ -70,13 +78,15 @@ def test_a_model_that_lost_a_file_is_built_again(tmp_path: Path) -> None:
 
 
 def test_two_launches_at_once_build_once(tmp_path: Path) -> None:
-    first = start_builder(tmp_path / "model", 1.5)
+    gate = tmp_path / "gate"
+    gate.touch()
+    first = start_builder(tmp_path / "model", gate)
     wait_for(tmp_path / "builds")
-    second = start_builder(tmp_path / "model", 1.5)
-    assert [first.communicate()[0], second.communicate()[0]] == [
-        "",
-        "Another sft-kit is building model; waiting for it\n",
-    ]
+    second = start_builder(tmp_path / "model", gate)
+    assert second.stdout is not None
+    assert second.stdout.readline() == "Another sft-kit is building model; waiting for it\n"
+    gate.unlink()
+    assert [first.communicate()[0], second.communicate()[0]] == ["", ""]
     assert [first.returncode, second.returncode] == [0, 0]
     assert (tmp_path / "builds").read_text() == "x"
 

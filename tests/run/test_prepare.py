@@ -11,6 +11,7 @@ import pytest
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import OwnKeys, RunConfig
 from sft_kit.errors import ConfigError
+from sft_kit.models.catalog import own_model_path
 from sft_kit.models.trust import without_own_code
 from sft_kit.msswift.arguments import arguments
 from sft_kit.msswift.dialect import emit_name
@@ -238,3 +239,19 @@ def test_the_saved_config_names_its_files_from_anywhere(tmp_path: Path, monkeypa
     assert saved.dataset == [f"{tmp_path}/mine.jsonl#5", "owner/data#7"]
     assert saved.eval.file == f"{tmp_path}/mine.jsonl"
     assert (saved.model, saved.output_dir) == ("sft-kit/tiny-qwen2", str(tmp_path / "output"))
+
+
+def test_a_model_of_ours_that_was_damaged_in_the_cache_is_one_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFT_KIT_CACHE", str(tmp_path / "cache"))
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: sft-kit/tiny-qwen2\nidentity: {name: A, author: B}\ntorch_dtype: float32\n", encoding="utf-8"
+    )
+    folder = own_model_path("sft-kit/tiny-qwen2")
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"")
+    assert prepare(config, ask_hub=False).model.name == "sft-kit/tiny-qwen2"  # train builds it before it starts

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sft_kit.config.schema import RunConfig
 from sft_kit.plan.gpus import Gpu, freest, list_gpus, visible_gpus
+from sft_kit.resources import read_bounded, user_path
 from sft_kit.writes import room_at
 
 _READ = ("ms-swift", "transformers", "torchvision", "torchaudio")
@@ -25,6 +26,8 @@ _OTHER_ACCELERATORS = ("torch_npu", "torch_musa", "torch_mlu", "torch_xla", "hab
 _CGROUP = Path("/sys/fs/cgroup")
 _SHARED = "/dev/shm"  # noqa: S108 (looked at, not written to)
 _NO_LIMIT = 2**60  # cgroup v1 writes a number near 2**63 for "no limit"
+_LARGEST_METADATA = 4 << 20
+_LONGEST_LINE = 500  # of METADATA that names a requirement
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def run_gpus(environment: Environment, config: RunConfig, processes: int) -> tup
 
 def look_at_disk(path: Path) -> Disk | None:
     """The file system that `path` is or will be on; None where it does not say."""
-    path = path.expanduser().absolute()
+    path = user_path(str(path)).absolute()
     folder = next((each for each in (path, *path.parents) if os.path.isdir(each)), None)
     if folder is None:
         return None
@@ -164,18 +167,19 @@ def _requirements(folder: Path) -> dict[str, str]:
     """`{package: specifier}` of METADATA, without extras and markers (but transformers' own `torch` extra)."""
     found: dict[str, str] = {}
     try:
-        with open(folder / "METADATA", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if not line.strip():  # the description begins
-                    break
-                if not line.startswith("Requires-Dist:"):
-                    continue
-                wanted, _, marker = line[len("Requires-Dist:") :].partition(";")
-                parts = re.match(r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?([^()]*)\)?\s*$", wanted)
-                if parts and (not marker.strip() or re.fullmatch(r"\s*extra == ['\"]torch['\"]\s*", marker)):
-                    found.setdefault(normalised(parts[1]), "".join(parts[2].split()))
+        text = read_bounded(folder / "METADATA", _LARGEST_METADATA).decode("utf-8", "replace")
     except OSError:
         return {}
+    for line in text.split("\n"):
+        if not line.strip():  # the description begins
+            break
+        if not line.startswith("Requires-Dist:") or len(line) > _LONGEST_LINE:
+            continue
+        wanted, _, marker = line[len("Requires-Dist:") :].partition(";")
+        # only what a specifier is made of: it stands in a command that is printed to be pasted
+        parts = re.match(r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?([\w.*+!<>=~,\s-]*)\)?\s*$", wanted)
+        if parts and (not marker.strip() or re.fullmatch(r"\s*extra == ['\"]torch['\"]\s*", marker)):
+            found.setdefault(normalised(parts[1]), "".join(parts[2].split()))
     return {name: specifier for name, specifier in found.items() if specifier}
 
 
@@ -185,10 +189,10 @@ def _torch() -> Torch | None:
     if spec is None or spec.origin is None:
         return None
     try:
-        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+        text = read_bounded(Path(spec.origin).parent / "version.py", _LARGEST_METADATA).decode("utf-8", "replace")
     except OSError:
         return None
-    words = dict(re.findall(r"^(__version__|cuda|hip)\b[^=\n]*=\s*'([^']+)'", text, re.MULTILINE))
+    words = dict(re.findall(r"^(__version__|cuda|hip)\b[^=\n]*=[ \t]*'([\w.+-]{1,64})'", text, re.MULTILINE))
     return Torch(words["__version__"], words.get("cuda"), words.get("hip")) if "__version__" in words else None
 
 

@@ -137,7 +137,7 @@ def card_findings(environment: Environment, torch: Torch, gpus: Sequence[Gpu], s
     cuda = release(torch.cuda)
     driver = release(gpus[0].driver)
     newest = next((major for branch, major in _CUDA_OF_DRIVER if driver and driver[0] >= branch), None)
-    if newest and cuda[0] > newest and "compat" not in environment.environ.get("LD_LIBRARY_PATH", ""):
+    if newest and cuda and cuda[0] > newest and "compat" not in environment.environ.get("LD_LIBRARY_PATH", ""):
         message = (
             f"{torch.version} is built for CUDA {torch.cuda}, and driver {gpus[0].driver} knows up to {newest}.x; "
         )

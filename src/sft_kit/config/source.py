@@ -6,6 +6,7 @@ are allowed or what they mean. YAML 1.2 by ruamel.yaml, so `1e-4` is a number an
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import re
@@ -13,6 +14,7 @@ import select
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +24,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, ScalarE
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sft_kit.errors import ConfigError, Problem
+from sft_kit.findings import CODES
 from sft_kit.secrets import is_secret, remember
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
@@ -41,7 +44,7 @@ _YAML = "tag:yaml.org,2002:"
 _LOST_SAMPLE = re.compile(r"\s*(?:-|(?:val_)?dataset:)\s+(?P<entry>[^\s#'\"\[]+)\s+(?P<sample>#\d+)\s*$")
 _NO_COLON = re.compile(r"\s*(?P<key>[A-Za-z_][\w.]*)(?P<colon>：|:(?=[^\s/:]))(?P<value>[^#]*)")
 _BLOCK = re.compile(r"[^#]*:\s*[|>][-+\d]*\s*(?:#.*)?$")  # what follows, further in, is text
-_IGNORE = re.compile(r"#\s*sft-kit:\s*ignore\s+([\w-]+(?:\s*,\s*[\w-]+)*)")
+_IGNORE = re.compile(r"#\s*sft-kit:\s*ignore\s+([\w-]+(?:\s*,\s*[\w-]+)*)([\w\s,-]*)")
 
 
 @dataclass(frozen=True)
@@ -206,11 +209,16 @@ def _lost_samples(name: str, text: str) -> Iterator[Problem]:
 
 
 def _ignored(text: str) -> dict[str, int]:
-    """The codes of every `# sft-kit: ignore CODE, CODE` comment, each with its line."""
+    """The codes of every `# sft-kit: ignore CODE, CODE` comment, each with its line.
+
+    Without commas the words that follow are codes up to the first that is like none: there the reason begins.
+    """
     found: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         for match in _IGNORE.finditer(line):
-            found.update({code: found.get(code, number) for code in re.findall(r"[\w-]+", match[1])})
+            listed, rest = (re.findall(r"[\w-]+", words) for words in match.groups())
+            codes = [*listed, *takewhile(lambda word: difflib.get_close_matches(word, CODES, 1, 0.8), rest)]
+            found.update({code: found.get(code, number) for code in codes})
     return found
 
 

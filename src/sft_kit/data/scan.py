@@ -382,7 +382,7 @@ def _csv(file: BinaryIO) -> Iterator[Scanned]:
             return
         if cells is None:
             return
-        if source.is_unclosed():
+        if source.cut:
             yield source.first, Broken("is not CSV: a quotation mark opens and is never closed")
             return
         if not cells:
@@ -404,17 +404,17 @@ class _TooLong(Exception):
 
 
 class _CsvLines:
-    """The lines that the CSV reader takes, with those of the row it is at."""
+    """The lines that the CSV reader takes. `first` is that of the row it is at; `cut` says that the file ends within
+    it: the reader asks for another line only where a quotation mark is open, and takes the end for that of the text."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        self._row: list[str] = []
         self._characters = 0
         self._number = 0
         self.first = 1
+        self.cut = False
 
     def start(self) -> None:
-        self._row.clear()
         self._characters = 0
         self.first = self._number + 1
 
@@ -424,23 +424,13 @@ class _CsvLines:
     def __next__(self) -> str:
         line = self._text.readline(_LONGEST)
         if not line:
+            self.cut = self._characters > 0
             raise StopIteration
         self._number += 1
-        self._row.append(line)
         self._characters += len(line)
         if self._characters >= _LONGEST:
             raise _TooLong
         return line
-
-    def is_unclosed(self) -> bool:
-        """Whether the row goes on at the end of the file; csv takes that for the end of a text."""
-        if len(self._row) == 1 and self._row[0].count('"') % 2 == 0:
-            return False
-        try:
-            next(csv.reader([*self._row], strict=True))
-        except csv.Error as error:
-            return "unexpected end of data" in str(error)
-        return False
 
 
 def _told_apart(header: list[str]) -> list[str]:

@@ -6,7 +6,6 @@ wrong with what is kept here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from sft_kit import __version__
 from sft_kit.identity.templates import Answer, ExpectTemplate, Group, Question, Text
-from sft_kit.resources import cache_dir, keep_in_cache
+from sft_kit.resources import cache_dir, keep_in_cache, kept_in_cache
 
 
 def kept_groups(digest: str, reader: Path, read: Callable[[], tuple[Group, ...]]) -> tuple[Group, ...]:
@@ -27,7 +26,7 @@ def kept_groups(digest: str, reader: Path, read: Callable[[], tuple[Group, ...]]
     key = sha256(repr((__version__, digest, code)).encode()).hexdigest()[:16]
     file = cache_dir() / "identity_templates" / f"{key}.json"
     try:
-        return _decoded(json.loads(file.read_bytes()))
+        return _decoded(kept_in_cache(file))
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         groups = read()
         keep_in_cache(file, _encoded(groups))
@@ -64,7 +63,7 @@ def _encoded(groups: tuple[Group, ...]) -> dict[str, Any]:
     }
 
 
-def _decoded(stored: dict[str, Any]) -> tuple[Group, ...]:
+def _decoded(stored: Any) -> tuple[Group, ...]:
     answers = [tuple(Answer(name, _text(parts)) for name, parts in some) for some in stored["answers"]]
     expects = [
         ExpectTemplate(_texts(must), _texts(must_not), polarity) for must, must_not, polarity in stored["expects"]

@@ -1,7 +1,8 @@
 """Build a model directory once, whoever else wants it at the same time and whatever interrupted the last try.
 
-Owns the lock, the temporary directory, and the rule for what counts as a finished model directory. Does not own
-how a directory is filled: the callers pass that in.
+Owns the lock, the temporary directory, and the rule for what counts as a finished model directory: one that was damaged
+since, or holds what no model of ours does, is built anew. Does not own how a directory is filled: the callers pass that
+in.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sft_kit.errors import MissingError, Problem
+from sft_kit.models.directory import kind_of_file, read_directory
 
 Say = Callable[[str], None]
+_NOT_OURS = ("adapter_config.json", "args.json")
+"""Files by which peft and ms-swift load something else beside the model, or import plugins."""
 
 
 def is_model_directory(directory: Path) -> bool:
@@ -29,20 +33,34 @@ def is_model_directory(directory: Path) -> bool:
     )
 
 
+def is_whole(directory: Path) -> bool:
+    """Whether a kept model is what was built: its JSON can be read and its weights are of full length, no entry is a
+    link to elsewhere or no file, and nothing in it would have code run. Milliseconds: values are not read."""
+    if not is_model_directory(directory):
+        return False
+    found = read_directory(directory)
+    damaged = found.broken or found.tokenizer.damaged or found.leftovers or not found.whole
+    if damaged or found.code or found.remote or found.links_out or not set(_NOT_OURS).isdisjoint(found.names):
+        return False
+    return not any(kind_of_file(directory / name) for name in found.names)
+
+
 def build_once(target: Path, build: Callable[[Path], None], *, say: Say) -> Path:
-    """`target`, a finished model directory; when it is not there yet, `build` fills it.
+    """`target`, a finished model directory; when it is not there yet, or not whole, `build` fills it.
 
     `build` is given an empty directory beside `target`, which takes its place by one rename when it is finished, so
     that a half-built model is never seen. Processes that want the same model wait for the first of them. What a
     killed process left behind is removed. Raises MissingError when the cache cannot be written or stays incomplete.
     """
-    if is_model_directory(target):
+    if is_whole(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target, say=say):
-            if is_model_directory(target):
+            if is_whole(target):
                 return target
+            if is_model_directory(target):
+                say(f"{target} is not as sft-kit made it, so it is made anew")
             for stale in target.parent.glob(f".{target.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
             unfinished = target.parent / f".{target.name}.{os.getpid()}"
@@ -51,7 +69,9 @@ def build_once(target: Path, build: Callable[[Path], None], *, say: Say) -> Path
                 build(unfinished)
                 if not is_model_directory(unfinished):
                     raise MissingError(Problem(str(target), "the model was built without all of its files"))
-                if target.exists():
+                if target.is_symlink() or target.is_file():
+                    target.unlink()
+                elif target.exists():
                     shutil.rmtree(target)
                 unfinished.replace(target)
             finally:
@@ -63,11 +83,13 @@ def build_once(target: Path, build: Callable[[Path], None], *, say: Say) -> Path
 
 
 def run_module(module: str, *arguments: str | Path, fix: str) -> None:
-    """Run `python -m module` to its end, without showing its output.
+    """Run `python -m module` to its end, without showing its output, and without the current directory on its
+    path, where a stranger's torch.py may lie.
 
     Heavy imports stay in that process. Raises MissingError with its last line and `fix` when it fails.
     """
-    argv = [sys.executable, "-m", module, *map(str, arguments)]
+    start = f"import sys, runpy; del sys.path[0]; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    argv = [sys.executable, "-c", start, *map(str, arguments)]
     child = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if child.returncode:
         said = (child.stderr.strip() or child.stdout.strip()).splitlines()
@@ -78,7 +100,9 @@ def run_module(module: str, *arguments: str | Path, fix: str) -> None:
 @contextlib.contextmanager
 def _locked(target: Path, *, say: Say) -> Iterator[None]:
     # The kernel drops a flock with its process, so a killed builder never blocks the next one.
-    with (target.parent / f".lock-{target.name}").open("w") as lock:
+    # no link is followed, and no pipe waited for
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(target.parent / f".lock-{target.name}", flags, 0o644), "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,6 +27,8 @@ _CONFIGS = (*CONFIGS, "adapter_config.json", "args.json")
 _MOST_FILES = 100
 _DEEPEST = 3  # folders below the model's own
 _BLOCK = 1 << 20
+_BLOCKED = "own-code-of-models-needs--trust-remote-code"
+_NOWHERE = Path(os.devnull, _BLOCKED)  # a folder that nobody can make
 
 
 @dataclass(frozen=True)
@@ -106,15 +108,18 @@ def without_own_code() -> dict[str, str]:
     `$HF_MODULES_CACHE/transformers_modules` and imports it from there (dynamic_module_utils.py, 4.57 and 5.19): here
     that folder is a file. datasets and modelscope keep theirs beside it, which they make without need.
     """
-    place = cache_dir() / "own-code-of-models-needs--trust-remote-code"
+    place = cache_dir() / _BLOCKED
     block = place / "transformers_modules"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        if not block.is_file():
-            block.write_text("Code that models bring is not run: see docs/security.md of sft-kit.\n", encoding="utf-8")
-    except OSError:  # no cache: a folder that cannot be made by anybody does it too
-        return {"HF_MODULES_CACHE": os.path.join(os.devnull, place.name)}
-    return {"HF_MODULES_CACHE": str(place)}
+        if not os.path.lexists(block):
+            with block.open("x", encoding="utf-8") as file:
+                file.write("Code that models bring is not run: see docs/security.md of sft-kit.\n")
+    except FileExistsError:  # another sft-kit was faster
+        pass
+    except OSError:
+        place = _NOWHERE
+    return {"HF_MODULES_CACHE": str(_NOWHERE if block.is_dir() else place)}
 
 
 def _python_files(folder: Path, depth: int) -> Iterator[Path]:

@@ -11,8 +11,8 @@ that configures one, are not known.
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +117,10 @@ _SPLIT_WORDS = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+_SPLIT_NAMES = {  # of files and folders: a word between separators, as `datasets`' patterns ask for it
+    split: re.compile(rf"(?s:(?:.*[-._ 0-9])?(?:{'|'.join(words)})(?:[-._ 0-9].*)?)\Z")
+    for split, words in _SPLIT_WORDS.items()
+}
 _NOT_DATA = {"README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip"}
 
 
@@ -127,13 +131,10 @@ def files_of(folder: Path) -> list[Path]:
     then leaves out every file without such a name; the most frequent extension wins; an empty file
     does no harm unless it is the first. No files when it would find none.
     """
-    found = [
-        path
-        for path in sorted(files_below(folder), key=lambda path: str(path.relative_to(folder)))
-        if path.name not in _NOT_DATA and not _is_hidden(path.relative_to(folder))
-    ]
-    train = _train_split([path.relative_to(folder) for path in found])
-    names = [path for path in found if path.relative_to(folder) in train]
+    below = ((path.relative_to(folder), path) for path in files_below(folder) if path.name not in _NOT_DATA)
+    found = sorted((each for each in below if not _is_hidden(each[0])), key=lambda each: str(each[0]))
+    train = _train_split([inside for inside, _ in found])
+    names = [path for inside, path in found if inside in train]
     module = _module(names)
     suffixes = {suffix for suffix, each in _all_modules().items() if each == module}
     files = [path for path in names if path.suffix in suffixes]
@@ -169,22 +170,12 @@ def _train_split(paths: Sequence[Path]) -> set[Path]:
     named = [(path.parts[:-1], path) for path in paths], [(path.parts[-1:], path) for path in paths]
     for names_of_paths in named:  # what the folders say counts before the file names
         splits = {
-            split: {path for names, path in names_of_paths if any(_has_word(name, words) for name in names)}
-            for split, words in _SPLIT_WORDS.items()
+            split: {path for names, path in names_of_paths if any(map(pattern.match, names))}
+            for split, pattern in _SPLIT_NAMES.items()
         }
         if any(splits.values()):
             return splits["train"]
     return set(paths)
-
-
-def _has_word(name: str, words: Sequence[str]) -> bool:
-    """Whether a file or a folder has one of the words between separators, as `datasets`' patterns ask for it."""
-    sep = "[-._ 0-9]"
-    return any(
-        fnmatch.fnmatchcase(name, pattern)
-        for word in words
-        for pattern in (word, f"{word}{sep}*", f"*{sep}{word}", f"*{sep}{word}{sep}*")
-    )
 
 
 def _module(paths: Sequence[Path]) -> str | None:

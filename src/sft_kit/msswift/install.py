@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sft_kit.errors import MissingError, Problem
+from sft_kit.resources import read_bounded
 
 Generation = Literal[3, 4]
 Verb = Literal["sft", "infer", "export", "deploy"]
@@ -23,6 +24,8 @@ SUPPORTED = "ms-swift>=3.12,<5"
 _OLDEST = (3, 12)
 _BEYOND = (5, 0)
 _INSTALL = f'install it with: pip install "{SUPPORTED}"'
+_LARGEST_METADATA = 4 << 20
+_WORD = r"[\w.+!-]{1,64}"  # a version; it becomes part of file names
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,18 @@ def _version(package: Path) -> str | None:
     """ms-swift's version; None if the package is not ms-swift's."""
     infos = list(package.parent.glob("ms_swift-*.dist-info"))
     if len(infos) == 1:
-        return _first(r"^Version:\s*(\S+)", infos[0] / "METADATA") or "unknown"
+        return _first(rf"^Version:[ \t]*({_WORD})[ \t\r]*$", infos[0] / "METADATA") or "unknown"
     if (package / "cli" / "sft.py").is_file():  # an editable install, or a checkout on the path
-        return _first(r"^__version__\s*=\s*['\"]([^'\"]+)", package / "version.py") or "unknown"
+        return _first(rf"^__version__[ \t]*=[ \t]*['\"]({_WORD})['\"]", package / "version.py") or "unknown"
     return None
 
 
 def _first(pattern: str, file: Path) -> str | None:
     try:
-        found = re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
+        text = read_bounded(file, _LARGEST_METADATA).decode("utf-8", "replace")
     except OSError:
         return None
+    found = re.search(pattern, text, re.MULTILINE)
     return found.group(1) if found else None
 
 

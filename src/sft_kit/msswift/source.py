@@ -7,17 +7,16 @@ Owns `ast` over an installation's files and the cache's validity. Does not know 
 from __future__ import annotations
 
 import ast
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sft_kit import __version__
 from sft_kit.msswift.install import Installation
-from sft_kit.resources import cache_dir, keep_in_cache
+from sft_kit.resources import cache_dir, keep_in_cache, kept_in_cache
 
 T = TypeVar("T")
 
@@ -129,12 +128,12 @@ def cached(
     file = cache_dir() / kind / f"{installation.version}-{key}.json"
     readers = [_state(Path(path)) for path in (reader, __file__)]
     try:
-        stored = json.loads(file.read_bytes())
+        stored: Any = kept_in_cache(file)
         if stored["readers"] == readers and all(
             _state(Path(path)) == state for path, state in stored["sources"].items()
         ):
             return decode(stored["value"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     value, sources = build()
     states = {str(path): _state(path) for path in sources}

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from sft_kit.resources import cache_dir
+from sft_kit.resources import cache_dir, read_bounded
+from sft_kit.writes import put_in_place
 
 GPU_EFFICIENCY = 0.6
 """Share of a card's peak that the matrix products of training reach. Where the 4090's anchors lie: torchtune's 3,083
@@ -45,6 +46,7 @@ class Device:
 
 
 CALIBRATED = "measured here by sft-kit doctor --calibrate"
+_LARGEST_CALIBRATION = 1 << 20  # bytes: a machine has a few devices
 _AMPERE = "NVIDIA GA102 whitepaper V2.1, tables 2 and 9"
 _ADA = "NVIDIA Ada whitepaper V2.1, appendix A"
 _SHEET = "NVIDIA data sheet"
@@ -116,28 +118,31 @@ def calibrated(name: str) -> Device | None:
     try:
         figures = {field.name: values[field.name] for field in fields(Device)}  # type: ignore[index]
         numbers = [figures[key] for key in ("bandwidth_gb_s", "tflops", "overhead_s")]
-        if not all(isinstance(number, float | int) and 0 < number < 1e9 for number in numbers):
+        if not all(_is_figure(number) and number for number in numbers) or not _is_figure(figures["memory_gib"]):
+            return None
+        if not isinstance(figures["asynchronous"], bool):
             return None
         return Device(**{**figures, "name": name, "source": CALIBRATED})
     except (KeyError, TypeError):
         return None
 
 
+def _is_figure(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
 def store(device: Device) -> Path:
-    """Keep `device` as measured on this machine; the others that are kept stay."""
+    """Keep `device` as measured on this machine; the others that are kept stay. Raises OSError."""
     path = calibration_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_stored(), device.name: asdict(device)}, indent=2) + "\n"
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    put_in_place(path, (json.dumps({**_stored(), device.name: asdict(device)}, indent=2) + "\n").encode())
     return path
 
 
 def _stored() -> dict[str, object]:
     try:
-        values = json.loads(calibration_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads(read_bounded(calibration_file(), _LARGEST_CALIBRATION))
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

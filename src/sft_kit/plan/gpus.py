@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sft_kit.asking import answer, start
 from sft_kit.errors import MissingError, Problem
 
 _FIELDS = "index,name,memory.free,memory.total"
 _MORE_FIELDS = "uuid,compute_cap,driver_version"
 _FORMAT = "--format=csv,noheader,nounits"
 _SHARED = ("[N/A]", "[Not Supported]")  # GB10, Jetson: the card works in the machine's own memory
+_MOST_MIB = 1 << 30  # of a card; a number beyond it is none
 
 
 @dataclass(frozen=True)
@@ -46,23 +48,22 @@ class Gpu:
 
 
 def list_gpus(timeout_s: float = 10) -> list[Gpu]:
-    """The NVIDIA cards of this machine; empty when there is no driver, or it does not answer.
+    """The NVIDIA cards of this machine; empty when there is no driver, or it does not answer within `timeout_s`.
 
     Two questions at the same time (cards, processes); a third only for drivers before 510, which refuse a question
     about the compute capability.
     """
     if not shutil.which("nvidia-smi"):
         return []
-    cards, apps = (
-        _ask(f"--query-gpu={_FIELDS},{_MORE_FIELDS}"),
-        _ask("--query-compute-apps=gpu_uuid,pid,name,used_memory"),
-    )
-    found, running = _answer(cards, timeout_s), _answer(apps, timeout_s)
-    if found is None and cards is not None and cards.returncode == 2:
-        found = _answer(_ask(f"--query-gpu={_FIELDS}"), timeout_s)
-    holders = [holder for holder in map(_holder, (running or "").splitlines()) if holder]
-    gpus = [gpu for gpu in map(_card, (found or "").splitlines()) if gpu]
-    return [_with_holders(gpu, holders) for gpu in gpus]
+    deadline = time.monotonic() + timeout_s
+    asked = (f"--query-gpu={_FIELDS},{_MORE_FIELDS}", "--query-compute-apps=gpu_uuid,pid,name,used_memory")
+    cards, apps = (start(("nvidia-smi", query, _FORMAT)) for query in asked)
+    found, running = answer(cards, deadline), answer(apps, deadline)
+    if found.returncode == 2:
+        found = answer(start(("nvidia-smi", f"--query-gpu={_FIELDS}", _FORMAT)), deadline)
+    holders = _holders(running.text.split("\n") if running.returncode == 0 else ())
+    gpus = map(_card, found.text.split("\n") if found.returncode == 0 else ())
+    return [replace(gpu, holders=tuple(holders.get(gpu.uuid, ()))) for gpu in gpus if gpu]
 
 
 def gpu_environment(
@@ -123,37 +124,10 @@ def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
 def gpu_named(gpus: Sequence[Gpu], word: str) -> Gpu | None:
     """The card that one word of CUDA_VISIBLE_DEVICES names: a number, or the unique beginning of a UUID."""
     word = word.strip()
-    if re.fullmatch(r"\+?\d+", word):
+    if re.fullmatch(r"\+?[0-9]{1,9}", word):
         return next((gpu for gpu in gpus if gpu.index == int(word)), None)
     named = [gpu for gpu in gpus if word.startswith("GPU-") and gpu.uuid.startswith(word)]
     return named[0] if len(named) == 1 else None
-
-
-def _ask(query: str) -> subprocess.Popen[str] | None:
-    try:
-        return subprocess.Popen(
-            ["nvidia-smi", query, _FORMAT],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-        )
-    except OSError:
-        return None
-
-
-def _answer(process: subprocess.Popen[str] | None, timeout_s: float) -> str | None:
-    """What it printed, or None where it failed or took too long."""
-    if process is None:
-        return None
-    try:
-        text, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return None
-    return text if process.returncode == 0 else None
 
 
 def _card(line: str) -> Gpu | None:
@@ -168,6 +142,8 @@ def _card(line: str) -> Gpu | None:
             free_mib, total_mib = _machine_memory_mib()
         else:
             free_mib, total_mib = int(free), int(total)
+            if max(free_mib, total_mib) > _MOST_MIB:
+                return None
         uuid, capability, driver = more or ("", "", "")
         return Gpu(int(index), name, free_mib, total_mib, uuid, _capability(capability), driver)
     except ValueError:  # a card that does not answer: "[Unknown Error]"
@@ -185,16 +161,15 @@ def _machine_memory_mib() -> tuple[int, int]:
     return tuple(os.sysconf(name) * page >> 20 for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))  # type: ignore[return-value]
 
 
-def _holder(line: str) -> tuple[str, Holder] | None:
-    """(UUID of the card, process)."""
-    try:
-        uuid, pid, rest = line.split(",", 2)
-        name, used = (part.strip() for part in rest.rsplit(",", 1))
-        return uuid.strip(), Holder(int(pid), name.rsplit("/", 1)[-1], int(used) if used.isdigit() else None)
-    except ValueError:
-        return None
-
-
-def _with_holders(gpu: Gpu, holders: Sequence[tuple[str, Holder]]) -> Gpu:
-    own = tuple(holder for uuid, holder in holders if uuid == gpu.uuid)
-    return replace(gpu, holders=own)
+def _holders(lines: Iterable[str]) -> dict[str, list[Holder]]:
+    """{UUID of a card: its processes}."""
+    found: dict[str, list[Holder]] = {}
+    for line in lines:
+        try:
+            uuid, pid, rest = line.split(",", 2)
+            name, used = (part.strip() for part in rest.rsplit(",", 1))
+            holder = Holder(int(pid), name.rsplit("/", 1)[-1], int(used) if used.isdigit() else None)
+        except ValueError:
+            continue
+        found.setdefault(uuid.strip(), []).append(holder)
+    return found

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft_kit.console import warn
+from sft_kit.errors import Problem
 from sft_kit.resources import cache_dir
 from sft_kit.writes import not_written
 
@@ -29,6 +31,8 @@ Asked = tuple[tuple[str, str], ...]
 """A conversation that ends in a question: (role, content) of each message."""
 
 _SAMPLE_BYTES = 256
+_LONGEST_LINE = 16 << 20  # bytes; an answer has thousands
+_MOST_TOKENS = 1 << 30
 _MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 # What training leaves beside an adapter or a model, and no answer depends on.
 _NOT_THE_MODEL = ("optimizer.", "scheduler.", "rng_state", "scaler.", "trainer_state.", "training_args.", "README")
@@ -128,8 +132,10 @@ def read_likelihoods(path: Path) -> dict[str, tuple[float, int]]:
     """{`text_key`: (negative log-likelihood in nats, tokens scored)} of a cache file, as `read_answers`."""
     found: dict[str, tuple[float, int]] = {}
     for record in _records(path):
-        with suppress(ValueError, TypeError, KeyError):
-            found.setdefault(str(record["sha256"]), (float(record["nats"]), int(record["tokens"])))
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
+            nats, tokens = float(record["nats"]), int(record["tokens"])
+            if 0 <= tokens < _MOST_TOKENS:
+                found.setdefault(str(record["sha256"]), (nats, tokens))
     return found
 
 
@@ -144,8 +150,11 @@ def text_key(text: str) -> str:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with suppress(OSError):
-        for line in path.read_bytes().split(b"\n"):
+    """The objects of a file, line by line; of what is no file none, and none after a line that no answer fills."""
+    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return
+        while 0 < len(line := file.readline(_LONGEST_LINE)) < _LONGEST_LINE:
             with suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 if isinstance(record, dict):
@@ -156,7 +165,12 @@ def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     content = "".join("\n" + json.dumps(line) for line in lines).encode("ascii")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            _no_file_of_ours(path)
+            return
+        # neither through a link out of the cache, nor into a pipe, whose reader may never come
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
         try:
             if os.write(descriptor, content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -164,6 +178,11 @@ def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
             os.close(descriptor)
     except OSError as error:
         _cannot_keep(path.parent, error.errno or 0)
+
+
+@cache
+def _no_file_of_ours(path: Path) -> None:
+    warn(Problem(str(path), "is a link or no file, so answers are not kept in it", "remove it"))
 
 
 @cache

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sft_kit.asking import answer, start
 from sft_kit.console import working
 from sft_kit.errors import MissingError, Problem
 from sft_kit.msswift.child import words_to_start
@@ -24,6 +24,7 @@ from sft_kit.plan.shape import ModelShape, shape_of
 from sft_kit.plan.speed import work_of
 
 LONGEST_S = 120.0
+_MEASURED = "sft-kit measured: "
 SHORT, LONG = Micro(1, 32, 32), Micro(16, 64, 1024)
 NARROW = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 9,
            "num_key_value_heads": 3, "vocab_size": 8192}  # fmt: skip
@@ -41,17 +42,16 @@ def calibrate() -> Device:
     """
     python = find_installation().python
     with working("measuring this machine"):
-        try:
-            child = subprocess.run(
-                [python, *words_to_start(__name__)], capture_output=True, text=True, timeout=LONGEST_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            fix = "try again when nothing else runs"
-            raise MissingError(Problem("calibrate", f"took longer than {LONGEST_S:.0f} s", fix)) from None
-    if child.returncode:
-        why = (child.stderr.strip().splitlines() or ["no output"])[-1]
+        said = answer(start([python, *words_to_start(__name__)], errors=True), time.monotonic() + LONGEST_S)
+    if said.returncode is None:
+        fix = "try again when nothing else runs"
+        raise MissingError(Problem("calibrate", f"took longer than {LONGEST_S:.0f} s", fix))
+    lines = [line.strip() for line in said.text.splitlines() if line.strip()]
+    measured = [line.removeprefix(_MEASURED) for line in lines if line.startswith(_MEASURED)]
+    if said.returncode or not measured:
+        why = (lines or ["no output"])[-1]
         raise MissingError(Problem("calibrate", why[:300], "sft-kit doctor says what is missing"))
-    device = device_from(json.loads(child.stdout.strip().splitlines()[-1]))
+    device = device_from(json.loads(measured[0]))
     store(device)
     return device
 
@@ -100,7 +100,7 @@ def main(_: Sequence[str]) -> int:
         "short_s": _micro_step(NARROW, SHORT, device, dtype),
         "long_s": _micro_step(WIDE if gpu else NARROW, LONG, device, dtype),
     }
-    sys.stdout.write(json.dumps(measured) + "\n")
+    sys.stdout.write(f"\n{_MEASURED}{json.dumps(measured)}\n")
     return 0
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from sft_kit import __version__
 from sft_kit import findings as checks
+from sft_kit.asking import answer, start
 from sft_kit.checks.environment import Environment, look, look_at_disk
 from sft_kit.checks.versions import card_findings, installed_findings
-from sft_kit.console import print_table, result
+from sft_kit.console import print_table, result_json
 from sft_kit.errors import MissingError, Problem
 from sft_kit.msswift.hub import hub_problem, uses_hugging_face
 from sft_kit.msswift.install import find_installation
@@ -29,14 +30,19 @@ from sft_kit.plan.gpus import Gpu
 from sft_kit.resources import cache_dir
 
 State = Literal["ok", "note", "missing"]
-_ASK_TORCH = """
+_TORCH_SAYS = "sft-kit asked torch: "
+_ASK_TORCH = f"""
+import sys
+del sys.path[0]  # the current directory: whose torch.py may lie there?
 import json, torch
 cuda = torch.cuda.is_available()
-found = {"version": torch.__version__, "cuda": cuda, "built": torch.version.cuda}
+found = dict(version=torch.__version__, cuda=cuda, built=torch.version.cuda)
 found["bf16"] = cuda and torch.cuda.is_bf16_supported()
 found["devices"] = torch.cuda.device_count() if cuda else 0
-print(json.dumps(found))
+print("\\n{_TORCH_SAYS}" + json.dumps(found))
 """
+_TORCH_TIMEOUT_S = 60.0
+_LONGEST_SHOWN = 400  # characters of a line of the report
 _LIBRARIES = ("transformers", "peft", "datasets", "modelscope", "accelerate", "trl")
 _OPTIONAL = {
     "flash_attn": "attn_impl: flash_attn, packing, padding_free",
@@ -75,13 +81,19 @@ def examine() -> list[Finding]:
 def show(findings: list[Finding], *, as_json: bool) -> None:
     """Print the report; raise MissingError (exit 5) when something that every run needs is missing."""
     if as_json:
-        result(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        result_json([asdict(finding) for finding in findings])
     else:
-        rows = [(f.name, f.state, f.value + (f" - {f.fix}" if f.fix else "")) for f in findings]
+        rows = [(_cell(f.name), f.state, _cell(f.value + (f" - {f.fix}" if f.fix else ""))) for f in findings]
         print_table("", ("what", "state", "found"), rows)
     missing = [Problem(f.name, f.value, f.fix) for f in findings if f.state == "missing"]
     if missing:
         raise MissingError(*missing)
+
+
+def _cell(text: str) -> str:
+    """On one line, so that no name of a package or a card looks like a line of ours."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."
 
 
 def _python() -> Finding:
@@ -118,14 +130,16 @@ def _line(finding: checks.Finding) -> Finding:
 
 
 def _torch(seen: Environment) -> list[Finding]:
-    try:
-        child = subprocess.run([sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        return [Finding("torch", "missing", "did not import within 60 s", "reinstall it")]
-    if child.returncode:
-        why = (child.stderr.strip().splitlines() or ["import failed"])[-1]
-        return [Finding("torch", "missing", why[:200], "pip install torch")]
-    return _judged(json.loads(child.stdout.strip().splitlines()[-1]), seen)
+    child = start([sys.executable, "-c", _ASK_TORCH], errors=True)
+    said = answer(child, time.monotonic() + _TORCH_TIMEOUT_S)
+    if said.returncode is None:
+        return [Finding("torch", "missing", f"did not import within {_TORCH_TIMEOUT_S:.0f} s", "reinstall it")]
+    lines = [line.strip() for line in said.text.splitlines() if line.strip()]
+    for line in lines:
+        if said.returncode == 0 and line.startswith(_TORCH_SAYS):
+            return _judged(json.loads(line.removeprefix(_TORCH_SAYS)), seen)
+    why = (lines or [f"its import ended with exit code {said.returncode}"])[-1]
+    return [Finding("torch", "missing", why[:200], "pip install torch")]
 
 
 def _judged(found: Mapping[str, Any], seen: Environment) -> list[Finding]:

@@ -27,6 +27,8 @@ from sft_kit.findings import Finding
 from sft_kit.identity.generate import IdentityData, IdentitySpec, generate
 from sft_kit.identity.names import check_names
 from sft_kit.identity.templates import load_templates
+from sft_kit.models.cached import is_whole
+from sft_kit.models.catalog import is_own_model
 from sft_kit.models.directory import read_directory
 from sft_kit.models.trust import own_code, without_own_code
 from sft_kit.msswift.checkpoints import checkpoints, is_complete, kind_of
@@ -209,13 +211,15 @@ def examine(
 
 
 def _folder(model: BaseModel | None, environ: Mapping[str, str], *, hugging_face: bool) -> Path | None:
-    """Where the model's files lie on this machine; None where they do not."""
+    """Where the model's files lie on this machine; None where they do not, or will be made anew."""
     if model is None:
         return None
     folder = (
         Path(model.source) if model.local else cached_model(model.source, hugging_face=hugging_face, environ=environ)
     )
-    return folder if folder and folder.is_dir() else None
+    if folder is None or not folder.is_dir() or (is_own_model(model.name) and not is_whole(folder)):
+        return None
+    return folder
 
 
 def _trained_rows(sources: Sequence[Source]) -> int | None:
