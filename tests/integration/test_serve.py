@@ -176,6 +176,52 @@ def test_a_request_that_fails_leaves_the_server_to_the_next_one(server: Server) 
     assert server.ask(TUNED).choices[0].message.content
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+HOSTILE: dict[str, bytes | dict[str, Any]] = {
+    "null beside a tool call": {"messages": [*QUESTION, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+    "content that is a number": {"messages": [{"role": "user", "content": 3}]},
+    "a part of no type": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+    "a picture that is a number": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": 3}]}]},
+    "a wizard": {"messages": [{"role": "wizard", "content": "Hi"}]},
+    "nobody": {"messages": [{"content": "Hi"}]},
+    "no messages": {"messages": "Hi"},
+    "no model": {"model": None, "messages": QUESTION},
+    "another model": {"model": "gpt-9", "messages": QUESTION},
+    "less than no tokens": {"messages": QUESTION, "max_tokens": -1},
+    "tokens in words": {"messages": QUESTION, "max_tokens": "many"},
+    "no number": {"messages": QUESTION, "temperature": float("nan")},
+    "no number in words": {"messages": QUESTION, "temperature": "nan"},
+    "tools that are none": {"messages": QUESTION, "tools": [{"type": "function"}], "tool_choice": {"function": 3}},
+    "a stop that is none": {"messages": QUESTION, "stop": {"a": 1}},
+    "half a character": {"messages": [{"role": "user", "content": "\ud800"}]},
+    "ten megabytes": {"messages": [{"role": "user", "content": "word " * 2_000_000}]},
+    "very deep": b'{"messages":' + b"[" * 100_000,
+    "no UTF-8": b'{"messages": "\xff"}',
+    "no JSON": b"{",
+    "nothing": b"",
+}
+
+
+def test_a_hostile_request_gets_a_reason_and_the_server_stays(server: Server) -> None:
+    import httpx
+
+    began = time.monotonic()
+    answers = {}
+    headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+    with httpx.Client(headers=headers, timeout=60) as client:
+        for path in ("chat/completions", "completions", "embeddings"):
+            for name, request in HOSTILE.items():
+                body = request if isinstance(request, bytes) else json.dumps({"model": TUNED, **request}).encode()
+                answers[path, name] = client.post(f"{server.url}/{path}", content=body)
+    wrong = {key: (answer.status_code, answer.text[:200]) for key, answer in answers.items()
+             if not 400 <= answer.status_code < 500 or not answer.json()}  # fmt: skip
+    assert wrong == {}
+    assert "messages[1].content" in answers["chat/completions", "null beside a tool call"].json()["error"]["message"]
+    assert server.ask(TUNED).choices[0].message.content
+    assert time.monotonic() - began < 60
+    assert server.process.poll() is None
+
+
 def test_requests_at_the_same_time_each_get_the_model_they_asked(server: Server) -> None:
     alone = {name: server.ask(name).choices[0].message.content for name in (TUNED, BASE)}
     names = [TUNED, BASE] * 3

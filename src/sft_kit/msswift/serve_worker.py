@@ -5,7 +5,7 @@ Owns what `swift deploy` leaves open: the port (it silently takes the next free 
 moment at which an adapter is read (at its first request, when the server has long been called ready), and the queue:
 in ms-swift 3.x one request that fails, such as one over max_length, leaves all later ones waiting for ever, and of two
 that come at once the second is answered by the first one's model. Does not own the argv (`run.serve`), the models'
-names, or how a request is answered: that is ms-swift's.
+names, which requests are refused (`serve_requests`), or how one is answered: that is ms-swift's.
 
     python -c ... HOST PORT ARGV...      the key is in the variable SFT_KIT_API_KEY; empty: no key
 
@@ -25,6 +25,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from sft_kit.msswift.serve_requests import refuse_bad_requests
 
 KEY_VARIABLE = "SFT_KIT_API_KEY"
 _OPEN_PATHS = frozenset({"/health", "/ping"})
@@ -174,7 +176,8 @@ def _serve(arguments: Sequence[str], door: socket.socket, key: str | None) -> No
             self.template.generate = ending_streams(self.template.generate, queue.check_client)
             for name, path in self.args.adapter_mapping.items():
                 self.infer_engine._get_adapter_names(AdapterRequest(name, path))  # a broken one fails now
-            if key is not None:
+            refuse_bad_requests(self.app)
+            if key is not None:  # added last, it is asked first
                 self.app.middleware("http")(_locked(key))
             config = uvicorn.Config(self.app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
             uvicorn.Server(config).run(sockets=[door])
