@@ -36,6 +36,7 @@ def gen_identity(
     from sft_kit.errors import Problem, UsageError
     from sft_kit.identity import generate as identity
     from sft_kit.identity.names import check_names, raise_name_errors
+    from sft_kit.identity.output import write_set
     from sft_kit.identity.templates import load_templates
 
     languages, form = identity.parse_languages(lang), identity.parse_format(fmt)
@@ -53,7 +54,7 @@ def gen_identity(
         raise UsageError(
             *(Problem(str(file), "is already there", "choose another --out, or --force") for file in there)
         )
-    identity.write_identity(data, rows_file, form, questions_file)
+    write_set(data, rows_file, form, questions_file)
     for warning in [*(f"{f.key} {f.message}; {f.fix}" for f in findings), *data.notes]:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(_table(data))
