@@ -136,6 +136,16 @@ def not_written(path: Path, error: OSError, needed_bytes: int | None = None) -> 
     return NotWritten(Problem(str(path), f"cannot be written: {cause}", fix), number)
 
 
+def not_read(path: Path, error: OSError) -> UsageError:
+    """The error for `path`, which cannot be read. Exit 5 where the disk is at fault, 2 else."""
+    if not is_of_disk(error):
+        return UsageError(Problem(str(path), f"cannot be read: {error.strerror or error}"))
+    cause, fix = _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
+    shown = UsageError(Problem(str(path), f"cannot be read: {cause}", fix))
+    shown.exit_code = ExitCode.MISSING
+    return shown
+
+
 def cause_in_words(number: int) -> str:
     """What an errno stands for: `the disk is full`."""
     return _CAUSES[number][0] if number in _CAUSES else os.strerror(number)

@@ -161,3 +161,14 @@ def test_the_shared_memory_of_a_container(
     seen = machine(card(), card(1), memory=Memory(64 * GIB, 60 * GIB, shared_mib * 2**20))
     known = facts(seen, {"launch": {"gpus": processes}}, directory=directory(config))
     assert [code for code, *_ in short(room_findings(known))] == codes
+
+
+def test_of_a_run_that_is_resumed_only_the_checkpoints_that_are_still_to_come_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-150"
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text('{"global_step": 150}', encoding="utf-8")
+    one = PARAMETERS * 6 / GIB
+    keys = {"tuner_type": "full", "save_steps": 50, "resume_from_checkpoint": str(folder)}
+    (finding,) = found(1.5 * one, keys)
+    assert (finding.message.partition(" of ")[0], finding.fix) == ("3 checkpoints", "make room")
+    assert found(3.5 * one, keys) == []

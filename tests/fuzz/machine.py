@@ -37,12 +37,14 @@ from sft_kit.data.rows import Message, Row
 from sft_kit.errors import UsageError
 from sft_kit.msswift.checkpoints import checkpoints, why_incomplete
 from sft_kit.run import own_data, prepare, train
-from sft_kit.run.directory import RunDirectory, list_runs
+from sft_kit.run.directory import RunDirectory
+from sft_kit.run.durable import Durable
 from sft_kit.run.job import Job
 from sft_kit.run.listing import show_run, show_runs
 from sft_kit.run.replay import Replay
 from sft_kit.run.reporting import SUFFIXES, read_report
 from sft_kit.run.resume import prepare_resumption
+from sft_kit.run.runs import list_runs
 from sft_kit.writes import UNFINISHED
 from tests.fuzz.faults import Ended, Fault, in_child
 from tests.fuzz.trainer import STEPS, StandIn, state_after, state_in, supervise
@@ -114,6 +116,7 @@ def stand_ins() -> Iterator[None]:
         patch.setattr(prepare, "identity_data", _identity_data)
         patch.setattr(train, "start", StandIn)
         patch.setattr(train, "supervise", supervise)
+        patch.setattr(Durable, "look", lambda _: None)  # its thread flushes at another moment each time
         patch.setattr(train, "evaluate", _evaluate)
         patch.setattr(train, "prompts_of", lambda *_: (None, None))
         patch.setattr(own_data, "replay_rows", _replay_rows)

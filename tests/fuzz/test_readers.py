@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from sft_kit.errors import UsageError
 from sft_kit.msswift.checkpoints import checkpoints, kind_of, trainer_state, why_not_resumable
-from sft_kit.run.directory import Manifest, RunDirectory, create_run, list_runs
+from sft_kit.run.directory import Manifest, RunDirectory, create_run
 from sft_kit.run.listing import show_run, show_runs
 from sft_kit.run.results import read_with_results
+from sft_kit.run.runs import list_runs
 from tests.fuzz.machine import show_quietly
 
 ANY = settings(

@@ -53,3 +53,13 @@ def test_a_change_of_the_identity_that_was_cut_short_leaves_no_rows_of_the_old_o
         machine.train(fault=Fault("crash", 75))
         machine.resume(which=0, fault=Fault("crash", at), change="name")
         machine.teardown()
+
+
+def test_a_run_killed_at_any_write_of_its_last_status_keeps_no_room_on_the_disk() -> None:
+    seen.crashed_at.clear()
+    for at in range(169, 174):
+        machine = RunDirectories()
+        machine.output_dir(versioned=True, prove=False)
+        machine.train(fault=Fault("crash", at))
+        machine.teardown()
+    assert {"remove v<N>/sft-kit/reserve", "rename to v<N>/sft-kit/manifest.json"} <= set(seen.crashed_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_kit.msswift.checkpoints import checkpoints
+from sft_kit.msswift.checkpoints import checkpoints, why_not_resumable
+from sft_kit.msswift.contents import why_not_as_written
 from tests.integration.conftest import SMOKE, FinishedRun, run_cli
 from tests.small_disk import SmallDisk, on_small_disk
 from tests.weights import differences
@@ -96,3 +98,98 @@ def fill_at_the_second_checkpoint(disk: SmallDisk, workdir: Path) -> Seen:
         then,
         adapter.read_bytes() if adapter.is_file() else b"",
     )
+
+
+@dataclass(frozen=True)
+class Refused:
+    real: bool
+    code: int
+    errors: str
+    kept: bool
+    left: list[str]
+
+
+def test_a_report_for_which_there_is_no_room_leaves_the_old_one(smoke_run: FinishedRun, tmp_path: Path) -> None:
+    """No model is loaded: what the run answered is known."""
+
+    def evaluate_again(disk: SmallDisk) -> Refused:
+        run = disk.path / smoke_run.run.name
+        shutil.copytree(smoke_run.run, run, symlinks=True)
+        before = contents(run)
+        disk.fill()
+        ended = smoke_run.cli("eval", "--adapter", str(run))
+        after = contents(run)
+        left = sorted(name for name in after.keys() - before.keys() if "evaluate.log" not in name)
+        return Refused(disk.real, ended.returncode, ended.stderr, before.items() <= after.items(), left)
+
+    seen = on_small_disk(tmp_path, evaluate_again, kib=12_000, files=1000)
+    assert (seen.code, seen.kept, seen.left) == (5, True, []), seen.errors
+    place = f"{tmp_path}/{smoke_run.run.name}/sft-kit/report."
+    assert f"error: {place}" in seen.errors
+    if seen.real:
+        assert "cannot be written: the disk is full (it takes " in seen.errors
+        assert f", and {tmp_path} has " in seen.errors
+
+
+def test_a_merged_model_for_which_there_is_no_room_leaves_nothing(smoke_run: FinishedRun, tmp_path: Path) -> None:
+    """Refused before it begins where that is known; else when ms-swift has found the disk full."""
+
+    def export_twice(disk: SmallDisk) -> tuple[Refused, Refused]:
+        mine = disk.path / "mine"
+        mine.write_text("mine")
+        out = disk.path / "new" / "merged"
+        words = ("export", "--adapter", str(smoke_run.run), "--out", str(out), "--no-verify", "--yes")
+        disk.fill(1_000_000)
+        known = smoke_run.cli(*words)
+        first = Refused(disk.real, known.returncode, known.stderr, mine.read_text() == "mine", names(disk.path))
+        disk.make_room()
+        if not disk.real:
+            disk.fill(1_000_000)  # no file may become as large as the weights
+        command = [sys.executable, "-m", "sft_kit", *words]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as exporting:
+            while disk.real and exporting.poll() is None and not list(out.parent.glob(".merged.*")):
+                time.sleep(0.01)
+            if disk.real:
+                disk.fill(500_000)
+            _, errors = exporting.communicate(timeout=600)
+        then = Refused(disk.real, exporting.returncode, errors, mine.read_text() == "mine", names(disk.path))
+        return first, then
+
+    known, found = on_small_disk(tmp_path, export_twice, kib=12_000, files=1000)
+    if known.real:
+        assert (known.code, known.kept, known.left) == (5, True, ["filler", "mine"]), known.errors
+        assert f"{tmp_path}/new/merged: the exported model takes " in known.errors
+        assert f", and {tmp_path} has 9" in known.errors
+    assert (found.code, found.kept) == (4, True), found.errors
+    assert [name for name in found.left if name != "filler"] == ["mine", "new"]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "scheduler.pt", "adapter_model.safetensors"])
+def test_what_a_loss_of_power_leaves_in_the_files_of_a_real_checkpoint_is_seen(
+    name: str, smoke_run: FinishedRun, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint-2"
+    shutil.copytree(smoke_run.run / "checkpoint-2", checkpoint)
+    assert (why_not_resumable(checkpoint), why_not_as_written(checkpoint)) == ("", "")
+    file = checkpoint / name
+    written = file.read_bytes()
+    half = len(written) // 2 // 4096 * 4096
+    if name.endswith(".safetensors"):
+        file.write_bytes(written[:half] + bytes(len(written) - half))
+    elif half:
+        lost = next(start for start in range(half, len(written), 4096) if any(written[start : start + 4096]))
+        file.write_bytes(written[:lost] + bytes(4096) + written[lost + 4096 :])
+    else:  # less than a page: lost as a whole
+        file.write_bytes(bytes(len(written)))
+    assert (why_not_resumable(checkpoint) or why_not_as_written(checkpoint)).startswith(f"{name} ")
+    assert half == 0 or why_not_resumable(checkpoint) == ""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    """Everything below `folder`."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

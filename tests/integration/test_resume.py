@@ -61,3 +61,21 @@ def test_a_trained_run_without_its_report_is_only_evaluated(smoke_run: FinishedR
         json.loads((each / "sft-kit" / "report.json").read_text(encoding="utf-8")) for each in (smoke_run.run, run)
     ]
     assert reports[0]["evaluation"] == reports[1]["evaluation"]
+
+
+def test_a_trained_run_is_trained_for_longer_and_has_no_report_of_its_new_end_yet(
+    smoke_run: FinishedRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "output" / smoke_run.run.name
+    shutil.copytree(smoke_run.run, run)
+    kept = (run / "sft-kit" / "report.html").read_bytes()
+    more = ("--resume", str(run), "--set", "max_steps=3", "--accept-changes")
+    again = run_cli("train", *more, "--no-eval", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (run / "sft-kit" / "report-checkpoint-2.html").read_bytes() == kept
+    assert list((run / "sft-kit").glob("report.*")) == []
+    (shown,) = json.loads(run_cli("runs", "--json", cwd=tmp_path).stdout)
+    assert (shown["last_checkpoint"], shown["scores"]) == ("checkpoint-3", {})
+    assert [entry["changed"] for entry in shown["resumed"]] == [["max_steps: 2 -> 3"]]
+    next_ = run_cli("train", "--resume", "--dry-run", cwd=tmp_path)
+    assert f"run {run.name} is trained; going on with its evaluation" in next_.stdout + next_.stderr

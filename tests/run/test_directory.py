@@ -23,12 +23,11 @@ from sft_kit.run.directory import (
     Manifest,
     RunDirectory,
     create_run,
-    find_run,
-    list_runs,
     next_run_path,
     now_iso,
     write_atomic,
 )
+from sft_kit.run.runs import find_run, list_runs
 from tests.unprivileged import refusal_without_rights
 
 NOW = datetime.datetime(2026, 3, 4, 5, 6, 7)
@@ -348,7 +347,7 @@ def test_a_run_is_held_by_one_launcher_at_a_time(running: tuple[RunDirectory, su
 
     assert re.sub(r"since \S+ \S+\)", "since then)", refusal(hold)) == (
         f"{run.path}: another sft-kit is using this run directory (pid {launcher.pid} since then); "
-        "wait for it, or give another output_dir"
+        "wait for it, or stop it; a new run needs another output_dir"
     )
 
 

@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from sft_kit.errors import MissingError, MsSwiftError, Problem
 from sft_kit.run.answer_cache import Given, append_answers, question
 from sft_kit.run.directory import Manifest, RunDirectory, create_run, write_atomic
 from sft_kit.run.disk import checkpoint_need, require_room_for_model, room_message, room_problem, with_room
+from sft_kit.run.export import _work_folder
 from sft_kit.run.train import Recorder
 from sft_kit.writes import NotWritten, not_written, size
 from tests.small_disk import SmallDisk, on_small_disk
@@ -183,6 +186,109 @@ def test_answers_that_cannot_be_kept_are_said_once_and_cost_nothing_else(tmp_pat
     said = " ".join(on_small_disk(tmp_path, call).split())
     assert said.startswith("warning: answers are not kept for later: ")
     assert said.count("cannot be written") == 1
+
+
+def test_rows_for_which_there_is_no_room_leave_the_old_ones_with_their_questions(tmp_path: Path) -> None:
+    """The real command; there is room for the rows, but not for their questions."""
+
+    def generate(disk: SmallDisk, *more: str) -> subprocess.CompletedProcess[str]:
+        names = (
+            "--name",
+            "Jingheng",
+            "--author",
+            "Ye Botao",
+            "--lang",
+            "en",
+            "--out",
+            str(disk.path / "new/rows.jsonl"),
+        )
+        command = [sys.executable, "-m", "sft_kit", "gen-identity", *names, *more]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def call(disk: SmallDisk) -> tuple[bool, int, str, bool]:
+        assert generate(disk, "--rows", "20").returncode == 0
+        before = {file.name: file.read_bytes() for file in (disk.path / "new").iterdir()}
+        disk.fill(24_000)
+        ended = generate(disk, "--rows", "60", "--force")
+        after = {file.name: file.read_bytes() for file in (disk.path / "new").iterdir()}
+        return disk.real, ended.returncode, ended.stderr, len(before) == 3 and after == before
+
+    real, code, said, kept = on_small_disk(tmp_path, call)
+    assert (code, kept) == (5, True), said
+    place = f"error: {tmp_path}/new/rows.held_out.jsonl: cannot be written: "
+    assert said.startswith(
+        place + ("the disk is full (it takes 3" if real else "a file may not become that large here")
+    )
+    assert not real or f"KiB, and {tmp_path} has " in said
+
+
+def test_an_export_without_an_inode_for_its_folder_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+    def call(disk: SmallDisk) -> tuple[bool, int, str]:
+        if not disk.real:
+            return False, 0, ""
+        disk.use_up_files()
+        with pytest.raises(NotWritten) as caught, _work_folder(disk.path / "merged"):
+            pass
+        return True, caught.value.exit_code, str(caught.value)
+
+    real, code, said = on_small_disk(tmp_path, call, files=40)
+    why = "the disk can hold no more files (no inode is free); remove files; `df -i` shows where"
+    assert not real or (code, said) == (5, f"{tmp_path}: cannot be written: {why}")
+
+
+class Quota:
+    """fsync on a network file system whose quota is used up while `taken` is there: it says so where data are sent."""
+
+    def __init__(self, taken: Path) -> None:
+        self._taken = taken
+        self._fsync = os.fsync
+
+    def __call__(self, descriptor: int) -> None:
+        if self._taken.exists():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        self._fsync(descriptor)
+
+
+def test_a_quota_is_a_full_disk_for_files_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "report.md", "old")
+    monkeypatch.setattr(os, "fsync", Quota(tmp_path))
+    with pytest.raises(NotWritten) as caught:
+        write_atomic(tmp_path / "report.md", "new")
+    assert (caught.value.exit_code, caught.value.problems) == (
+        5,
+        (
+            Problem(
+                str(tmp_path / "report.md"),
+                "cannot be written: the disk quota is used up (it takes 3 bytes)",
+                "make room; `quota -s` shows how much is allowed",
+            ),
+        ),
+    )
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("report.md", "old")]
+
+
+def test_the_last_status_is_written_where_a_quota_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(tmp_path, versioned=True)
+    recorder = Recorder(run, RUNNING)
+    monkeypatch.setattr(os, "fsync", Quota(run.reserve))
+    recorder.update(steps=3)
+    assert recorder.behind is not None
+    assert (recorder.behind.errno, json.loads(run.manifest_path.read_text())["steps"]) == (errno.EDQUOT, None)
+    recorder.update(status="failed")
+    assert (recorder.behind, run.reserve.exists()) == (None, False)
+    assert (run.read().status, run.read().steps) == ("failed", 3)
+
+
+def test_a_trainer_that_a_quota_ended_is_told_to_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_with(tmp_path, "step 1\n", checkpoint_5=2000)
+    monkeypatch.setattr(os, "fsync", Quota(run.path))
+    error = with_room(MsSwiftError(Problem("", "ms-swift exit code 1: it printed no error"), returncode=1), run)
+    first = error.problems[0]
+    assert first.message.startswith("the disk quota is used up; a checkpoint takes 2.0 KiB; ")
+    assert first.fix == (
+        f"make room; then `sft-kit train --resume {run.path}` goes on from checkpoint-5; "
+        "save_total_limit: 2 keeps fewer of them"
+    )
 
 
 # --- why ms-swift failed -----------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,3 +122,18 @@ def test_the_schedule_is_that_of_the_config(run: RunDirectory) -> None:
     with TrainingView() as view:
         follow.look(view)
     assert [sign["code"] for sign in told] == ["wrong-learning-rate"]
+
+
+def test_a_checkpoint_is_on_the_disk_when_the_training_has_ended_well(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    follow = following(run, [])
+    new = run.path / "checkpoint-8"
+    shutil.copytree(run.path / "checkpoint-6", new)
+    with TrainingView() as view:
+        follow.look(view)
+        follow.end(view, ended_well=True)
+    assert sorted(flushed) == sorted(map(str, new.iterdir()))

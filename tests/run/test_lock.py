@@ -218,7 +218,7 @@ def test_of_launchers_that_resume_a_run_at_once_one_has_it_and_the_others_name_i
         said = {refused(launcher) for launcher in launchers if launcher is not winner}
         assert said == {
             f"{run.path}: another sft-kit is using this run directory (pid {winner.pid} since then); "
-            "wait for it, or give another output_dir\n"
+            "wait for it, or stop it; a new run needs another output_dir\n"
         }
 
 
@@ -276,7 +276,7 @@ def test_where_the_file_system_has_no_locks_what_the_file_says_keeps_a_second_la
         with holder(run, marked, WILLING, before=LOCKLESS) as second:
             assert refused(second) == (
                 f"{run.path}: another sft-kit is using this run directory (pid {first.pid} since then); "
-                "wait for it, or give another output_dir\n"
+                "wait for it, or stop it; a new run needs another output_dir\n"
             )
         first.send_signal(signal.SIGTERM)
         first.communicate(timeout=PATIENCE_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from sft_kit.config.load import load_config, resolved_yaml
 from sft_kit.errors import UsageError
 from sft_kit.run.directory import Manifest, RunDirectory, create_run, now_iso, write_atomic
 from sft_kit.run.job import OwnData
-from sft_kit.run.own_data import write_own_data
+from sft_kit.run.own_data import keep_edited, write_own_data
 from sft_kit.run.prepare import prepare
 from sft_kit.run.provenance import data_digests, versions
 from sft_kit.run.resume import Resumption, prepare_resumption
 from sft_kit.run.saved_config import portable
+from tests.unprivileged import refusal_without_rights
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "yes"}]} for n in range(30)
@@ -134,6 +136,32 @@ def test_a_half_written_checkpoint_is_passed_over_and_named(interrupted: Interru
     ]
 
 
+def test_a_checkpoint_that_lost_what_was_written_to_it_is_passed_over_and_said(interrupted: Interrupted) -> None:
+    interrupted.checkpoint(10)
+    optimizer = interrupted.checkpoint(15) / "optimizer.pt"
+    with zipfile.ZipFile(optimizer, "w") as archive:
+        archive.writestr("archive/data/0", b"momentum" * 1024)
+    written = optimizer.read_bytes()
+    optimizer.write_bytes(written[:4096] + bytes(4096) + written[8192:])
+    found = interrupted.resumption()
+    assert found.step == 10
+    why = "optimizer.pt is damaged: its record 'archive/data/0' is not what its checksum says"
+    assert [(one.name, one.folder, one.why) for one in found.unfit] == [
+        ("checkpoint-15", "incomplete", f"is not what was saved ({why})")
+    ]
+    interrupted.record(status="succeeded")  # trained to its end: its states are of no use any more
+    assert (interrupted.resumption().stage, interrupted.resumption().step) == ("evaluate", 15)
+
+
+def test_a_large_checkpoint_takes_a_while_to_read_and_that_is_said(
+    interrupted: Interrupted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (interrupted.checkpoint(10) / "notes").touch()
+    os.truncate(interrupted.run.path / "checkpoint-10" / "notes", 5 << 30)
+    assert interrupted.resumption().step == 10
+    assert capsys.readouterr().err == "reading checkpoint-10 through (5.0 GiB): is it what was saved?\n"
+
+
 def test_a_run_without_a_complete_checkpoint_starts_from_the_beginning(interrupted: Interrupted) -> None:
     interrupted.checkpoint(10, without="optimizer.pt")
     found = interrupted.resumption()
@@ -144,9 +172,9 @@ def test_a_run_without_a_complete_checkpoint_starts_from_the_beginning(interrupt
 
 def test_a_changed_key_is_shown_and_refused_and_gone_on_with_when_asked(interrupted: Interrupted) -> None:
     interrupted.checkpoint(10)
-    assert interrupted.refusal(None, "save_steps=5", "eval.questions=3") == [
-        "RUN: changed since it began: eval.questions: 60 -> 3",
-        "RUN: changed since it began: save_steps: 10 -> 5; --accept-changes goes on with all of this; "
+    assert interrupted.refusal(None, "save_steps=5", "logging_steps=3") == [
+        "RUN: changed since it began: save_steps: 10 -> 5",
+        "RUN: changed since it began: logging_steps: not given -> 3; --accept-changes goes on with all of this; "
         "the result is then not that of an uninterrupted run",
     ]
     found = interrupted.resumption(None, "save_steps=5", accept_changes=True)
@@ -197,6 +225,36 @@ def test_a_changed_data_file_is_named(interrupted: Interrupted) -> None:
     assert " -> another content; --accept-changes" in refused
 
 
+def test_a_data_file_that_only_moved_is_shown_and_gone_on_with(interrupted: Interrupted) -> None:
+    interrupted.checkpoint(10)
+    moved = (interrupted.folder / "mine.jsonl").rename(interrupted.folder / "ours.jsonl")
+    (refused,) = interrupted.refusal()
+    assert " -> no longer there (if it was moved: --set dataset=PATH); --accept-changes" in refused
+    found = interrupted.resumption(None, f"dataset={moved}")
+    assert [line.replace(str(interrupted.folder), "") for line in found.lines()[1:]] == [
+        'changed since it began: dataset: ["/mine.jsonl"] -> ["/ours.jsonl"] (moved, same content)'
+    ]
+    argv = found.job.command(found.run.path, found.own or OwnData()).argv
+    assert argv[argv.index("--dataset") + 2] == str(moved)
+    assert found.config.dataset == [str(moved)]
+
+
+def test_a_copy_of_a_data_file_is_as_good_as_the_file(interrupted: Interrupted) -> None:
+    interrupted.checkpoint(10)
+    copied = shutil.copy(interrupted.folder / "mine.jsonl", interrupted.folder / "copy.jsonl")
+    assert [change.moved for change in interrupted.resumption(None, f"dataset={copied}").changes] == [True]
+
+
+def test_a_data_file_elsewhere_with_other_rows_or_another_number_of_them_is_a_change(interrupted: Interrupted) -> None:
+    interrupted.checkpoint(10)
+    data = interrupted.folder / "mine.jsonl"
+    other = data.with_name("other.jsonl")
+    other.write_text(data.read_text(encoding="utf-8").replace("yes", "yet"), encoding="utf-8")
+    copied = shutil.copy(data, data.with_name("copy.jsonl"))
+    for entry in (other, f"{copied}#20", json.dumps([str(copied), str(copied)])):
+        assert interrupted.refusal(None, f"dataset={entry}")[0].startswith("RUN: changed since it began: dataset: ")
+
+
 def test_edited_rows_of_the_run_are_a_change_and_are_written_anew_when_asked(
     interrupted: Interrupted,
 ) -> None:
@@ -204,6 +262,57 @@ def test_edited_rows_of_the_run_are_a_change_and_are_written_anew_when_asked(
     (interrupted.run.data / "identity.jsonl").write_text("{}\n", encoding="utf-8")
     assert "/sft-kit/data/identity.jsonl: sha256" in interrupted.refusal()[0]
     assert interrupted.resumption(None, accept_changes=True).own is None
+
+
+def test_what_a_user_wrote_into_the_rows_of_a_run_is_kept(interrupted: Interrupted) -> None:
+    rows = interrupted.run.data / "identity.jsonl"
+    rows.write_text("{}\n", encoding="utf-8")
+    keep_edited(interrupted.run, interrupted.run.read().data)
+    assert {path.name for path in rows.parent.iterdir()} >= {"identity.jsonl.edited", "identity.held_out.jsonl"}
+    assert not rows.exists()
+    assert rows.with_name("identity.jsonl.edited").read_text(encoding="utf-8") == "{}\n"
+
+
+def test_what_has_no_say_in_the_weights_needs_no_consent(interrupted: Interrupted) -> None:
+    interrupted.checkpoint(10)
+    found = interrupted.resumption(None, "save_total_limit=2", "launch.on_nan=warn", "eval.questions=3")
+    assert [change.what for change in found.changes] == ["eval.questions", "launch.on_nan", "save_total_limit"]
+
+
+def test_a_run_that_gave_nothing_but_nan_is_not_started_again_in_silence(interrupted: Interrupted) -> None:
+    assert len(interrupted.resumption().lines()) == 1
+    interrupted.record(signs=({"code": "nan-for-good", "step": 3},))
+    assert interrupted.resumption().lines()[-1].startswith("it gave nothing but NaN")
+
+
+@pytest.mark.parametrize("text", ["", "max_stepz: 3\n"])
+def test_a_run_without_a_usable_config_of_its_own_takes_the_one_that_is_given(
+    interrupted: Interrupted, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted.checkpoint(10)
+    if text:
+        interrupted.run.config_path.write_text(text, encoding="utf-8")
+    else:
+        interrupted.run.config_path.unlink()
+    refused = interrupted.refusal()[-1]
+    why = "is not valid any more; correct it, or give" if text else "is gone; give"
+    assert refused == (
+        f"/output/RUN/sft-kit/config.yaml: the run's own config {why} the one it was started with: "
+        "sft-kit train CONFIG --resume /output/RUN"
+    )
+    assert interrupted.resumption(interrupted.config).step == 10
+    assert ("is not valid any more: nothing tells" in capsys.readouterr().err) == bool(text)
+
+
+def test_a_run_that_may_not_be_written_is_refused_where_it_lies(
+    interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(interrupted.run.path.parent)  # the folders above are of nobody else's either
+    said = refusal_without_rights(lambda: prepare_resumption(interrupted.run.name, ask_hub=False))
+    assert said == (
+        f"2 {interrupted.run.path}: cannot be written (no permission), and a run goes on where it lies; make it "
+        "writable, or copy it and give the copy: --resume DIRECTORY"
+    )
 
 
 def test_what_is_refused_is_not_touched(interrupted: Interrupted) -> None:
@@ -233,12 +342,19 @@ def test_a_running_run_is_refused(interrupted: Interrupted) -> None:
 def test_a_finished_run_is_refused_and_an_unfinished_one_beside_it_is_named(interrupted: Interrupted) -> None:
     interrupted.record(status="succeeded")
     assert interrupted.refusal(evaluate=False) == [
-        "RUN: has come to its end; there is nothing to resume; --set num_train_epochs=... --accept-changes trains it "
-        "for longer"
+        "RUN: has come to its end; there is nothing to resume; --set max_steps=... --accept-changes trains it for "
+        "longer"
     ]
     older = create_run(interrupted.folder / "output", versioned=True)
-    older.write(Manifest("failed", "2020-01-01T00:00:00+00:00", "config.yaml"))
-    assert interrupted.refusal(evaluate=False)[0].endswith(f"{older.name} beside it failed: --resume {older.name}")
+    older.write(Manifest("failed", "2020-01-01T00:00:00+00:00", "config.yaml", model="another"))
+    assert "another" not in interrupted.refusal(evaluate=False)[0]
+    older.write(replace(older.read(), model=interrupted.run.read().model))
+    assert interrupted.refusal(evaluate=False)[0].endswith(
+        f"{older.name} beside it failed: --resume /output/{older.name}"
+    )
+    assert interrupted.refusal(None, "eval.questions=3", evaluate=False)[0].endswith(
+        "; sft-kit eval --adapter /output/RUN --set eval.questions=3 asks once more"
+    )
 
 
 def test_a_finished_run_is_trained_for_longer_when_asked(interrupted: Interrupted) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from sft_kit.checks.environment import look_at_disk, run_gpus
 from sft_kit.checks.facts import Facts
 from sft_kit.checks.gpus import trains_in
+from sft_kit.checks.rules_values import resumed_step
 from sft_kit.findings import Finding
 from sft_kit.plan.shape import ModelShape
 from sft_kit.resources import cache_dir, user_path
@@ -120,28 +121,31 @@ def _checkpoints(facts: Facts, shape: ModelShape) -> Iterator[Finding]:
         yield Finding("disk-full", "error", "output_dir", message, "make room, or give a directory on another disk")
     elif fit < kept:
         message = f"{kept} checkpoints of {size(one)} are {size(one * kept)}, and {free}"
-        yield Finding("disk-full", "warning", "output_dir", message, _fewer(fit))
+        yield Finding("disk-full", "warning", "output_dir", message, _fewer(facts, fit))
     elif not limit and _steps(facts) is None and fit < _MANY:
         message = f"every checkpoint of {size(one)} is kept, as save_total_limit is not set, and {free}"
-        yield Finding("disk-full", "warning", "output_dir", message, _fewer(fit))
+        yield Finding("disk-full", "warning", "output_dir", message, _fewer(facts, fit))
 
 
-def _fewer(fit: int) -> str:
+def _fewer(facts: Facts, fit: int) -> str:
     """What to set where `fit` checkpoints fit on the disk; one more than save_total_limit are there for a moment."""
     if fit > 1:
         return f"set save_total_limit: {fit - 1}"
+    if resumed_step(facts):  # its states are what it goes on with
+        return "make room"
     return "make room, or set save_only_model: true (nothing to go on from then)"
 
 
 def _saves(facts: Facts) -> int:
-    """How often a checkpoint is written; 1 where the number of steps is not known."""
-    config, steps = facts.config, _steps(facts)
+    """How often a checkpoint is written from here on; 1 where the number of steps is not known."""
+    config, steps, done = facts.config, _steps(facts), resumed_step(facts)
     if not steps or config.save_strategy in ("no", "best"):
         return 1
     if config.save_strategy == "epoch":
         return max(1, math.ceil(config.num_train_epochs or 3)) if not _max_steps(facts) else 1
     every = config.save_steps or _SAVE_STEPS
-    return max(1, math.ceil(steps / (every * steps if every < 1 else every)))
+    every = every * steps if every < 1 else every
+    return max(1, math.ceil(steps / every) - math.floor(done / every))
 
 
 def _max_steps(facts: Facts) -> int:

@@ -12,6 +12,7 @@ from sft_kit.checks.rules_values import (
     has_validation,
     number,
     resumed,
+    resumed_step,
     runs_own_code,
     save_strategy,
     steps_of,
@@ -179,11 +180,8 @@ def only_model_of_best(facts: Facts) -> Iterator[Finding]:
 def resumed_already_done(facts: Facts) -> Iterator[Finding]:
     """Resuming goes on counting from the checkpoint's step: a run that is as long trains nothing (ms-swift#2956,
     #3396) and says that all went well [measured, 3.12.6, 4.6.0]."""
-    folder, total = resumed(facts), total_steps(facts)
-    if not folder or total is None or switch(facts, "resume_only_model"):
-        return
-    step = read_json(folder / "trainer_state.json").get("global_step")
-    if isinstance(step, int) and step >= total:
+    step, total = resumed_step(facts), total_steps(facts)
+    if step and total is not None and step >= total:
         message = f"is at step {step} already, and this run has {total} steps in all: nothing would be trained"
         fix = "more num_train_epochs or max_steps; or resume_only_model: true, to start counting anew"
         yield Finding("nothing-left-to-train", "error", "resume_from_checkpoint", message, fix)

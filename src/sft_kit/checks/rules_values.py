@@ -15,6 +15,7 @@ from typing import Any
 from sft_kit.checks.facts import Facts
 from sft_kit.findings import Finding
 from sft_kit.msswift.arguments import TRUE
+from sft_kit.msswift.checkpoints import read_json
 from sft_kit.msswift.words import OWN_CODE
 from sft_kit.resources import user_path
 
@@ -107,6 +108,15 @@ def resumed(facts: Facts) -> Path | None:
     """The folder of the checkpoint to go on from; None where none is asked for, or none can be read (told before)."""
     folder = user_path(facts.config.resume_from_checkpoint) if facts.config.resume_from_checkpoint else None
     return folder if folder and os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) else None
+
+
+def resumed_step(facts: Facts) -> int:
+    """The optimizer step that training goes on from; 0 where it begins, or begins counting anew."""
+    folder = resumed(facts)
+    if not folder or switch(facts, "resume_only_model"):
+        return 0
+    step = read_json(folder / "trainer_state.json").get("global_step")
+    return step if isinstance(step, int) else 0
 
 
 def save_strategy(facts: Facts) -> str:

@@ -18,8 +18,8 @@ def runs(
 ) -> None:
     """List runs, newest first, with their true status; `runs show RUN` tells what one did."""
     from sft_kit.errors import Problem, UsageError
-    from sft_kit.run.directory import find_run, list_runs
     from sft_kit.run.listing import show_run, show_runs
+    from sft_kit.run.runs import find_run, list_runs
 
     if action == "show":
         show_run(find_run(run or "latest", output_dir), as_json=as_json)

@@ -6,7 +6,7 @@ optimizer, learning rate and random numbers too, and where one is missing transf
 nothing, or one line in the log (trainer.py, `_load_optimizer_and_scheduler` and `_load_rng_state`, 4.57 and 5.19).
 
 Reads file names, JSON files, and the headers and tables of contents of weight files: never weights, never pickles. So
-what a crash of the machine leaves of the right length but with zeros inside is not seen.
+what a crash of the machine leaves of the right length but with zeros inside is not seen here (`contents` does).
 """
 
 from __future__ import annotations
@@ -71,11 +71,18 @@ def kind_of(directory: Path) -> Kind:
 
 def checkpoints(run: Path) -> list[Checkpoint]:
     """The checkpoints of a run directory, by step."""
+    return [Checkpoint(path, _step(path), is_complete(path)) for path in checkpoint_folders(run)]
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """The folders of a run directory that are named as checkpoints, by step, whatever is in them."""
     if not run.is_dir():
         return []
-    entries = [entry for entry in run.iterdir() if entry.is_dir()]
-    found = [(int(match[1]), run / match[0]) for entry in entries if (match := _CHECKPOINT.fullmatch(entry.name))]
-    return [Checkpoint(path, step, is_complete(path)) for step, path in sorted(found)]
+    return sorted((path for path in run.iterdir() if _CHECKPOINT.fullmatch(path.name) and path.is_dir()), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2])
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -9,7 +9,7 @@ report.json, schema 2:
     title       the run's name
     created     when it was evaluated, ISO 8601
     facts       [{what, value}]: model, steps, seconds, versions, as text
-    command     the shell command that repeats it
+    command     the shell command of its last start
     training    what was trained, with the fields of `evaluate.advice.Training`, or null
     evaluation  rates with intervals, and every question with both answers (`evaluate.compare.Evaluation.to_json`)
     shortfalls  [{measure, got, wanted, enforced}]: what falls short of the gate or of what is usual

@@ -1,17 +1,23 @@
-"""Moves checkpoints that are no good to where nobody takes them for good ones; nothing is deleted."""
+"""Which checkpoints of a run are good, and moving the others to where nobody takes them; nothing is deleted.
+
+Owns the one answer that `runs`, `infer`, `eval`, `export`, `serve` and `train --resume` give: a launcher that was
+killed could not move what it should have.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sft_kit.console import warn
 from sft_kit.errors import Problem
-from sft_kit.msswift.checkpoints import Checkpoint, checkpoints
+from sft_kit.msswift.checkpoints import Checkpoint, checkpoints, read_json, why_incomplete
+from sft_kit.msswift.logs import StepLog, read_steps
 from sft_kit.run.directory import RunDirectory
+from sft_kit.run.watch import broken_from
 
 GIVES_NAN = "is of a model that gives NaN"
 
@@ -27,6 +33,31 @@ class Unfit:
     @property
     def name(self) -> str:
         return self.checkpoint.path.name
+
+
+def sort_out(
+    run: RunDirectory, steps: Sequence[StepLog], signs: Sequence[Mapping[str, Any]]
+) -> tuple[list[Checkpoint], list[Unfit]]:
+    """The checkpoints of `run` whose weights are whole and do not give NaN, and those that nobody should take, by step.
+    `steps` are those of its log, `signs` its manifest's."""
+    broken = broken_from(steps, signs)
+    good: list[Checkpoint] = []
+    unfit: list[Unfit] = []
+    for each in checkpoints(run.path):
+        if broken is not None and each.step >= broken:
+            unfit.append(Unfit(each, "broken", GIVES_NAN))
+        elif not each.complete:
+            unfit.append(Unfit(each, "incomplete", f"is not complete ({why_incomplete(each.path)})"))
+        else:
+            good.append(each)
+    return good, unfit
+
+
+def sort_out_now(run: RunDirectory) -> tuple[list[Checkpoint], list[Unfit]]:
+    """`sort_out` by what lies in the run's directory; a manifest that says nothing is no hindrance."""
+    signs = read_json(run.manifest_path).get("signs")
+    kept = [sign for sign in signs if isinstance(sign, Mapping)] if isinstance(signs, list) else []
+    return sort_out(run, read_steps(run.logging_jsonl), kept)
 
 
 def set_aside(run: RunDirectory, unfit: Iterable[Unfit]) -> None:

@@ -1,4 +1,4 @@
-"""The run directory: its name, its manifest and the truth about its status.
+"""The run directory: its name, its manifest and the truth about its status. Which ones there are, `runs` tells.
 
 Owns `<output_dir>/v<N>-<YYYYmmdd-HHMMSS>/sft-kit/`. ms-swift's own files lie beside that folder and are never
 touched. A run is alive for as long as its launcher holds the lock file; the lock dies with its owner, so a run
@@ -15,7 +15,6 @@ import math
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -26,10 +25,8 @@ from sft_kit.errors import Problem, UsageError
 from sft_kit.run.lock import hold, is_held
 from sft_kit.secrets import hide_in
 from sft_kit.writes import (
-    FULL,
     UNFINISHED,
-    NotWritten,
-    is_of_disk,
+    not_read,
     not_written,
     put_in_place,
     remove_unfinished,
@@ -147,7 +144,7 @@ class RunDirectory:
     def write(self, manifest: Manifest) -> None:
         """Replace the manifest in one step: a reader sees the old or the new one, never half of it.
 
-        Raises NotWritten, with the old one whole. A last status that finds the disk full takes the reserve.
+        Raises NotWritten, with the old one whole. A last status is written with the room of the reserve.
         """
         values: dict[str, Any] = _finite(asdict(manifest))
         values |= hide_in({name: values[name] for name in _QUOTES})
@@ -155,17 +152,12 @@ class RunDirectory:
         # a path that is not UTF-8 becomes the JSON escape of its bytes
         text = text.encode("utf-8", "backslashreplace").decode()
         live = manifest.status in ("planned", "running")
-        try:
-            write_atomic(self.manifest_path, text)
-        except NotWritten as error:
-            if live or error.errno not in FULL or not self.reserve.exists():
-                raise
-            self.reserve.unlink()
-            write_atomic(self.manifest_path, text)
-        with suppress(OSError):  # without it a run is only worse off on a full disk
-            if not live:
+        if not live:
+            with suppress(OSError):  # before, not after: a launcher killed in between would leave it for good
                 self.reserve.unlink(missing_ok=True)
-            elif not self.reserve.exists():
+        write_atomic(self.manifest_path, text)
+        if live and not self.reserve.exists():
+            with suppress(OSError):  # without it a run is only worse off on a full disk
                 _fill(self.reserve)
 
     def read(self) -> Manifest:
@@ -182,7 +174,7 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(Problem(str(self.path), "is not a run of sft-kit (no sft-kit/manifest.json)")) from None
         except OSError as error:
-            raise UsageError(Problem(place, f"cannot be read: {error.strerror}")) from error
+            raise not_read(self.manifest_path, error) from error
         except (ValueError, RecursionError) as error:
             raise UsageError(Problem(place, f"is damaged: {error}")) from error
         if not isinstance(values, dict) or values.get("status") not in get_args(Status):
@@ -279,7 +271,7 @@ def run_around(checkpoint: Path) -> RunDirectory | None:
 
 def next_run_path(output_dir: Path, *, now: datetime.datetime | None = None) -> Path:
     """The name the next run gets: ms-swift's own `v<N>-<YYYYmmdd-HHMMSS>`, N one above the highest there."""
-    numbers = [int(match[1]) for match in map(RUN_NAME.match, _names(output_dir)) if match]
+    numbers = [int(match[1]) for match in map(RUN_NAME.match, names_in(output_dir)) if match]
     stamp = (now or datetime.datetime.now()).strftime("%Y%m%d-%H%M%S")
     return output_dir.resolve() / f"v{max(numbers, default=-1) + 1}-{stamp}"
 
@@ -332,31 +324,6 @@ def _fill(reserve: Path) -> None:
         raise
 
 
-def list_runs(output_dir: Path) -> list[RunDirectory]:
-    """The runs below `output_dir` (or `output_dir` itself if it is one), newest first."""
-    candidates = [output_dir, *(output_dir / name for name in _names(output_dir))]
-    runs = [RunDirectory(path.resolve()) for path in candidates if _holds_manifest(path)]
-    return sorted(runs, key=_age, reverse=True)
-
-
-def find_run(name: str, output_dir: Path) -> RunDirectory:
-    """The run called `name`: `latest`, a path, a name below `output_dir`, or the start of one such as `v3`.
-
-    Raises UsageError naming what there is.
-    """
-    if (Path(name) / "sft-kit" / "manifest.json").is_file():
-        return RunDirectory(Path(name).resolve())
-    runs = list_runs(output_dir)
-    if name == "latest" and runs:
-        return runs[0]
-    matches = [run for run in runs if run.name == name] or [run for run in runs if run.name.split("-")[0] == name]
-    if matches:
-        return matches[0]
-    there = ", ".join(run.name for run in runs[:5]) or "none yet"
-    fix = f"runs below {output_dir}: {there}; --output-dir looks elsewhere"
-    raise UsageError(Problem(name, "no such run", fix))
-
-
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` as UTF-8 beside `path`, flush it to the disk, then put it in place.
 
@@ -374,7 +341,7 @@ def check_output_dir(target: Path, *, versioned: bool) -> None:
 
     Writes nothing. Raises UsageError; an unversioned `target` must not hold a run yet.
     """
-    taken = [name for name in sorted(_names(target)) if _OF_A_RUN.match(name)]
+    taken = [name for name in sorted(names_in(target)) if _OF_A_RUN.match(name)]
     if taken == ["sft-kit"] and _never_begun(RunDirectory(target)):
         taken = []
     if taken and not versioned:
@@ -392,43 +359,25 @@ def check_output_dir(target: Path, *, versioned: bool) -> None:
         raise UsageError(Problem("", f"no permission to write below {nearest}", fix))
 
 
-def _never_begun(run: RunDirectory) -> bool:
-    """Whether `run` is what a launcher leaves that was killed before its first manifest."""
-    there = {name for name in _names(run.kit) if not name.startswith(UNFINISHED)}
-    return there <= {"config.yaml", "data", "lock", "reserve"} and not _names(run.data) and not run.locked()
-
-
-def now_iso() -> str:
-    """The present moment for a manifest."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _holds_manifest(path: Path) -> bool:
-    """Whether a run lies there, one on a disk that does not answer too; a folder that may not be read is none."""
-    try:
-        return stat.S_ISREG(os.stat(path / "sft-kit" / "manifest.json").st_mode)
-    except OSError as error:
-        return is_of_disk(error)
-
-
-def _names(directory: Path) -> list[str]:
+def names_in(directory: Path) -> list[str]:
+    """What lies in `directory`; nothing where it is none. Raises UsageError, exit 5 where the disk is at fault."""
     try:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UsageError(Problem(str(directory), f"cannot be read: {error.strerror}")) from error
+        raise not_read(directory, error) from error
 
 
-def _age(run: RunDirectory) -> tuple[float, int]:
-    """When a run was created (seconds since 1970; 0 when its manifest does not say) and its number."""
-    number = RUN_NAME.match(run.name)
-    try:
-        text = json.loads(run.manifest_path.read_text(encoding="utf-8"))["created"]
-        created = datetime.datetime.fromisoformat(text).timestamp()
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        created = 0.0
-    return created, int(number[1]) if number else -1
+def _never_begun(run: RunDirectory) -> bool:
+    """Whether `run` is what a launcher leaves that was killed before its first manifest."""
+    there = {name for name in names_in(run.kit) if not name.startswith(UNFINISHED)}
+    return there <= {"config.yaml", "data", "lock", "reserve"} and not names_in(run.data) and not run.locked()
+
+
+def now_iso() -> str:
+    """The present moment for a manifest."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 @contextmanager

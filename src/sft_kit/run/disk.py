@@ -17,20 +17,21 @@ from sft_kit.errors import MissingError, MsSwiftError, Problem, SftKitError
 from sft_kit.msswift.checkpoints import Checkpoint, checkpoints, read_json
 from sft_kit.plan.shape import ModelShape, shape_of
 from sft_kit.resources import cache_dir
+from sft_kit.run.aside import sort_out_now
 from sft_kit.run.directory import RunDirectory
 from sft_kit.writes import NotWritten, Room, cause_in_words, is_of_disk, not_written, room_at, size
 
 _TAIL_BYTES = 200_000
 _FULL_BYTES = 1 << 20
 """With less than this free a run cannot go on, whatever its log says (often nothing: it was on that disk)."""
-# What Python, safetensors (Rust) and torch.save print; the last two are torch's own words for a short write
+# What Python, safetensors (Rust) and torch.save print; the last three are torch's own words for a short write
 # (caffe2/serialize/inline_container.cc). In the order in which they are looked for.
 _SAID = (
     (re.compile(r"Disk quota exceeded|\bos error 122\b"), "the disk quota is used up"),
     (
         re.compile(
             r"No space left on device|\bos error 28\b|PytorchStreamWriter failed writing|"
-            r"inline_container\.cc:\d+\] \. unexpected pos"
+            r"inline_container\.cc:\d+\] \. unexpected pos|basic_ios::clear: iostream error"
         ),
         "the disk was full",
     ),
@@ -72,12 +73,12 @@ def room_problem(run: RunDirectory, cause: str = "") -> Problem | None:
     kept, cut = ("", "") if gone else _held(run)
     facts += [kept] if kept else []
     facts += [f"{cut} is cut off and of no use"] if cut else []
-    whole = [one.path.name for one in _checkpoints(run) if one.complete]
+    good = [] if gone else [one.path.name for one in _good(run)]
     from_ = (
         "from its last whole checkpoint"
         if gone
-        else f"from {whole[-1]}"
-        if whole
+        else f"from {good[-1]}"
+        if good
         else "from the beginning, as no checkpoint is whole"
     )
     full = bool(low) or said in _MAKE_ROOM
@@ -208,6 +209,13 @@ def _checkpoints(run: RunDirectory) -> list[Checkpoint]:
     try:
         return checkpoints(run.path)
     except OSError:  # a disk that is gone
+        return []
+
+
+def _good(run: RunDirectory) -> list[Checkpoint]:
+    try:
+        return sort_out_now(run)[0]
+    except OSError:
         return []
 
 

@@ -57,6 +57,7 @@ from sft_kit.run.quantise import Method, check_method, described, quantise
 from sft_kit.run.signals import signals_as_interrupts
 from sft_kit.run.swift_log import swift_failed, temporary_log
 from sft_kit.run.targets import UNTRUSTED, Target, Trust, resolve_adapter
+from sft_kit.writes import not_written
 
 # What a model directory is made of; anything else (pickles, optimizer state, logs) is not shipped.
 _SHIPPED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".vocab", ".py")
@@ -307,9 +308,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     except OSError as error:
-        raise UsageError(
-            Problem(str(out.parent), f"cannot be written: {error.strerror}", "give another --out")
-        ) from error
+        raise not_written(out.parent, error) from error
     try:
         yield work
     finally:

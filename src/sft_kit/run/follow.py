@@ -18,6 +18,7 @@ from sft_kit.msswift.logs import LogFollower, StepLog, is_lost, trend
 from sft_kit.msswift.schedule import schedule_of
 from sft_kit.run.aside import GIVES_NAN, Unfit, set_aside
 from sft_kit.run.directory import RunDirectory
+from sft_kit.run.durable import Durable
 from sft_kit.run.stall import Limits, Stall
 from sft_kit.run.watch import FATAL, Sign, Watch
 
@@ -28,7 +29,8 @@ class Following:
     """One start of ms-swift in `run`, seen from its first new record on; those of an earlier start are passed over.
 
     Make it before the process starts. `record` takes the values of new signs for the manifest. `look` and `end` raise
-    GateError where there is nothing but NaN any more and `launch.on_nan` is `stop`.
+    GateError where there is nothing but NaN any more and `launch.on_nan` is `stop`; `end` NotWritten for a checkpoint
+    that could not be flushed to the disk.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Following:
         self._record = record
         self._follower = LogFollower(run.logging_jsonl)
         self._follower.poll()
+        self._durable = Durable(run.path)
         self._watch: Watch | None = None
         self._stall: Stall | None = None
         self._losses: list[float] = []
@@ -49,7 +52,8 @@ class Following:
         self._stall = Stall(pid, self._run.log, limits=limits)
 
     def look(self, view: TrainingView) -> None:
-        """Show and judge what is new."""
+        """Show and judge what is new, and have it on the disk."""
+        self._durable.look()
         signs: list[Sign] = []
         step = None
         for record in self._follower.poll():
@@ -72,6 +76,8 @@ class Following:
             view.step(self._last, trend(self._losses), final=True)
         if ended_well and self._watch:
             self._tell(self._watch.end(self._last))
+        if ended_well:
+            self._durable.end()
 
     def set_aside(self) -> None:
         """Move the checkpoints of a model that gives NaN to `sft-kit/broken/`, where nobody takes them for good."""

@@ -198,7 +198,7 @@ def _holds_by_record(holder: Holder | None) -> bool:
 
 def _in_use(path: Path, holder: Holder | None) -> UsageError:
     message = "another sft-kit is using this run directory" + (f" ({holder.describe()})" if holder else "")
-    fix = "wait for it, or give another output_dir"
+    fix = "wait for it, or stop it; a new run needs another output_dir"
     if holder and not holder.here:
         fix += f"; if that machine is gone, remove {path}"
     return UsageError(Problem(str(path.parents[1]), message, fix))

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sft_kit import __version__
-from sft_kit.console import say
+from sft_kit.console import say, warn
 from sft_kit.data.formats import write_rows, write_text
+from sft_kit.errors import Problem
 from sft_kit.identity.generate import meta_path, write_identity
 from sft_kit.run.directory import RunDirectory
 from sft_kit.run.job import Job, OwnData
+from sft_kit.run.provenance import is_as_recorded
 from sft_kit.run.replay import Replay, replay_rows
+
+EDITED = ".edited"
+"""Behind the name of a file that somebody else has changed since it was written."""
+
+
+def keep_edited(run: RunDirectory, recorded: Sequence[Mapping[str, Any]]) -> None:
+    """Rename the run's own files that are not as `recorded` (entries of a manifest's `data`): they are written anew."""
+    for entry in recorded:
+        path = Path(str(entry.get("path")))
+        if run.data in path.parents and path.is_file() and not is_as_recorded(entry):
+            path.replace(path.with_name(path.name + EDITED))
+            warn(Problem(path.name, f"was changed since it was written; kept as {path.name}{EDITED} and written anew"))
 
 
 def planned_own_data(job: Job, run: RunDirectory) -> OwnData:

@@ -45,10 +45,14 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def is_as_recorded(recorded: Mapping[str, Any]) -> bool:
-    """Whether the file of a manifest's `data` entry is there with the same content; its size is asked first."""
-    path = Path(str(recorded.get("path")))
+def is_same_file(recorded: Mapping[str, Any], path: Path) -> bool:
+    """Whether `path` has the content of a manifest's `data` entry; its size is asked first."""
     try:
         return path.stat().st_size == recorded.get("bytes") and sha256(path) == recorded.get("sha256")
     except OSError:
         return False
+
+
+def is_as_recorded(recorded: Mapping[str, Any]) -> bool:
+    """Whether the file of a manifest's `data` entry is there with the same content."""
+    return is_same_file(recorded, Path(str(recorded.get("path"))))

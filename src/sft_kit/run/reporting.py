@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sft_kit.report.html import html
 from sft_kit.report.markdown import markdown
 from sft_kit.report.page import Report
 from sft_kit.run.directory import Manifest, RunDirectory, now_iso, write_atomic
+from sft_kit.run.results import resumed_line
 from sft_kit.run.watch import sign_lines
 
 SUFFIXES = ("json", "md", "html")
@@ -47,6 +49,7 @@ def run_report(
         "model": manifest.model,
         "checkpoint": checkpoint,
         "steps": _steps(training, manifest),
+        "resumed": "; ".join(map(resumed_line, manifest.resumed)),
         "signs": "; ".join(sign_lines(manifest.signs)),
         "time": ", ".join(f"{step} {duration(seconds)}" for step, seconds in manifest.seconds.items()),
         "ms-swift": str(manifest.versions.get("ms-swift", "")),
@@ -85,6 +88,13 @@ def write_report(report: Report, stem: Path) -> None:
     for suffix, text in zip(SUFFIXES, texts, strict=True):
         # a lone surrogate of an answer becomes a question mark: no file may fail for it
         write_atomic(_file(stem, suffix), text.encode("utf-8", "replace").decode())
+
+
+def put_by_report(stem: Path, checkpoint: str) -> None:
+    """Name the report after the `checkpoint` that it is on, so that what is trained from there has none yet."""
+    for suffix in reversed(SUFFIXES):  # the HTML first: where it is missing, the evaluation is to be done
+        with suppress(FileNotFoundError):
+            _file(stem, suffix).replace(stem.with_name(f"{stem.name}-{checkpoint}.{suffix}"))
 
 
 def read_report(stem: Path) -> Report | None:

@@ -15,34 +15,37 @@ from typing import Any, Literal
 
 from sft_kit.config.load import load_config
 from sft_kit.config.schema import RunConfig
+from sft_kit.console import say, warn
+from sft_kit.data.text import shell_word
 from sft_kit.errors import Problem, UsageError
 from sft_kit.msswift.checkpoints import (
     Checkpoint,
     TrainerState,
-    checkpoints,
     kind_of,
     read_json,
     trainer_state,
     why_not_resumable,
 )
-from sft_kit.msswift.command import processes_of
+from sft_kit.msswift.contents import why_not_as_written
 from sft_kit.msswift.install import find_installation
 from sft_kit.msswift.keys import SwiftKeys
-from sft_kit.msswift.logs import read_steps
+from sft_kit.msswift.logs import StepLog, read_steps
 from sft_kit.resources import user_path
-from sft_kit.run.aside import GIVES_NAN, Unfit
-from sft_kit.run.directory import Manifest, RunDirectory, find_run, list_runs, run_around
+from sft_kit.run.aside import Unfit, sort_out
+from sft_kit.run.changes import Change, changes_since
+from sft_kit.run.directory import Manifest, RunDirectory, run_around
+from sft_kit.run.disk import held_bytes
 from sft_kit.run.job import Job, OwnData
 from sft_kit.run.own_data import planned_own_data
 from sft_kit.run.prepare import prepare
-from sft_kit.run.provenance import is_as_recorded, versions
-from sft_kit.run.saved_config import portable
-from sft_kit.run.watch import broken_from
+from sft_kit.run.provenance import is_as_recorded
+from sft_kit.run.runs import find_run, list_runs
+from sft_kit.run.watch import FATAL
 from sft_kit.secrets import HIDDEN
+from sft_kit.writes import size
 
 Stage = Literal["train", "finish", "evaluate"]
 
-_OF_THE_PLACE = frozenset({"output_dir", "add_version"})
 # What a checkpoint brings along, so that another value in the config is read by nobody: an adapter its settings
 # (adapter_config.json), the optimizer's state its own (torch Optimizer.load_state_dict: `param_groups`).
 _KEPT_BY_WEIGHTS = frozenset({
@@ -53,19 +56,8 @@ _KEPT_BY_STATES = frozenset({"optim", "learning_rate", "weight_decay", "adam_bet
 
 _SPLIT = ("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
 _BATCH = frozenset({*_SPLIT, "effective_batch_size", "launch.gpus", "processes"})
+_MUCH = 4 << 30  # bytes that take a disk more than a moment
 _OWN_ROWS = frozenset({"identity", "replay"})
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that is not as it was when the run began: a dotted key, a data file or a package."""
-
-    what: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.before} -> {self.after}"
 
 
 @dataclass(frozen=True)
@@ -106,14 +98,17 @@ class Resumption:
         if self.checkpoint is None:
             return f"run {self.run.name} has no complete checkpoint: starting from the beginning"
         lost = max(0, self.last_step - self.step)
-        again = f"; {lost} {'step' if lost == 1 else 'steps'} after it are done again" if lost else ""
+        again = f"; {'1 step after it is' if lost == 1 else f'{lost} steps after it are'} done again" if lost else ""
         anew = "; it holds weights only (save_only_model): optimizer and schedule start anew"
         from_ = f"from {self.checkpoint.path.name}{again}{anew if self.weights_only else ''}"
         return f"going on with run {self.run.name} {from_}"
 
     def lines(self) -> list[str]:
         """Where it goes on, and what has changed, for people."""
-        return [self.describe(), *(f"changed since it began: {change}" for change in self.changes)]
+        changed = [f"changed since it began: {change}" for change in self.changes]
+        stopped = any(sign.get("code") in FATAL for sign in self.before.signs)
+        again = "it gave nothing but NaN: with the same config it may well do so again (sft-kit runs show tells when)"
+        return [self.describe(), *changed, *([again] if stopped and self.stage == "train" else [])]
 
     def signs(self, *, done_again: bool) -> list[Mapping[str, Any]]:
         """Those of the manifest that are about steps which are done again, or all the others."""
@@ -148,7 +143,8 @@ def prepare_resumption(
 
     `name` is a run as `find_run` takes it. The config is the run's own unless `config` is given; `overrides` apply to
     either; `trust` is `prepare`'s. Raises UsageError where there is nothing to go on with, where something has changed
-    and `accept_changes` is False, or where a change cannot take effect; and what `prepare` raises.
+    (data files that only moved have not) and `accept_changes` is False, or where a change cannot take effect; and what
+    `prepare` raises.
     """
     rules = SwiftKeys(find_installation())
     given = None if config is None else load_config(config, overrides, rules).config
@@ -157,26 +153,20 @@ def prepare_resumption(
     before = _in_its_place(run.read(), run)
     _refuse_running(run, before)
     path = config or run.config_path
+    saved = _own_config(run, rules, needed=given is None)
     if given is None:
         given = load_config(path, overrides, rules).config
-    saved = load_config(run.config_path, (), rules).config if run.config_path.is_file() else given
-    asked = tuple(config_changes(saved, given))
-    of_training = [change for change in asked if not change.what.startswith("eval.")]
+    saved = saved or given
     steps = read_steps(run.logging_jsonl)
     last_step = steps[-1].step if steps else 0
-    checkpoint, unfit = _where(run, broken_from(steps, before.signs))
+    checkpoint, unfit = _where(run, steps, before, read_through=before.status != "succeeded" or accept_changes)
     state = trainer_state(checkpoint.path) if checkpoint else None
     weights_only = state is not None and state.weights_only
-    changes = (*asked, *_data_changes(before), *_version_changes(before), *_process_changes(given, checkpoint))
-    prove = evaluate and given.identity is not None
-    stage = _stage(run, before, state, of_training if accept_changes else (), evaluate=prove)
-    _refuse_changes(
-        run,
-        changes if stage == "train" else of_training,
-        checkpoint,
-        weights_only=weights_only,
-        accept=accept_changes,
-    )
+    changes = changes_since(before, run, saved, given, checkpoint.path if checkpoint else None)
+    asked = [change for change in changes if change.of == "config"]
+    stage = _stage(run, before, given, state, asked, accept=accept_changes, evaluate=evaluate)
+    in_the_way = [change for change in (changes if stage == "train" else asked) if change.of_training]
+    _refuse_changes(run, in_the_way, checkpoint, weights_only=weights_only, accept=accept_changes)
     resumed: dict[str, Any] = {}
     if checkpoint and stage == "train":
         split = not any(change.what in _BATCH for change in changes)
@@ -190,47 +180,21 @@ def prepare_resumption(
     )
 
 
-def config_changes(before: RunConfig, after: RunConfig) -> Iterator[Change]:
-    """Each key that two configs give another value, by its dotted name, but for places and secrets."""
-    old, new = (_flat(portable(config).model_dump(mode="json")) for config in (before, after))
-    for key in dict.fromkeys((*old, *new)):
-        if key not in _OF_THE_PLACE and old.get(key) != new.get(key):
-            yield Change(key, _shown(old.get(key)), _shown(new.get(key)))
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "not given" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _data_changes(before: Manifest) -> Iterator[Change]:
-    for entry in before.data:
-        if not is_as_recorded(entry):
-            gone = not Path(str(entry.get("path"))).is_file()
-            was = f"sha256 {str(entry.get('sha256'))[:12]}"
-            yield Change(str(entry.get("path")), was, "no longer there" if gone else "another content")
-
-
-def _version_changes(before: Manifest) -> Iterator[Change]:
-    now = versions()
-    for package, version in before.versions.items():
-        if package != "sft-kit" and now.get(package) != version:
-            yield Change(package, version, now.get(package, "not installed"))
-
-
-def _process_changes(given: RunConfig, checkpoint: Checkpoint | None) -> Iterator[Change]:
-    before = read_json(checkpoint.path / "args.json").get("global_world_size") if checkpoint else None
-    now = processes_of({**os.environ, **given.launch.env}, given.launch.gpus)
-    if isinstance(before, int) and before != now:
-        yield Change("processes", str(before), str(now))
+def _own_config(run: RunDirectory, rules: SwiftKeys, *, needed: bool) -> RunConfig | None:
+    """The config that was saved with the run; None where it cannot be read and is not `needed`."""
+    fix = f"give the one it was started with: sft-kit train CONFIG --resume {shell_word(str(run.path))}"
+    if not run.config_path.is_file():
+        if needed:
+            raise UsageError(Problem(str(run.config_path), "the run's own config is gone", fix))
+        return None
+    try:
+        return load_config(run.config_path, (), rules).config
+    except UsageError as error:
+        message = "the run's own config is not valid any more"
+        if needed:
+            raise UsageError(*error.problems, Problem(str(run.config_path), message, f"correct it, or {fix}")) from None
+        warn(Problem(str(run.config_path), f"{message}: nothing tells what has changed since it began"))
+        return None
 
 
 def _in_its_place(manifest: Manifest, run: RunDirectory) -> Manifest:
@@ -261,23 +225,33 @@ def _find(name: str, output_dir: Path) -> RunDirectory:
         message = "is a checkpoint; a run goes on from its last complete one"
         fix = f"give the run: --resume {run.path}; or train a new run with resume_from_checkpoint: {name}"
         raise UsageError(Problem(name, message, fix))
-    return find_run(name, output_dir)
+    run = find_run(name, output_dir, elsewhere="--set output_dir=... looks elsewhere")
+    if not os.access(run.path, os.W_OK | os.X_OK):
+        fix = "make it writable, or copy it and give the copy: --resume DIRECTORY"
+        raise UsageError(
+            Problem(str(run.path), "cannot be written (no permission), and a run goes on where it lies", fix)
+        )
+    return run
 
 
-def _where(run: RunDirectory, broken: int | None) -> tuple[Checkpoint | None, tuple[Unfit, ...]]:
-    """The last checkpoint that can be gone on from, and those that are no good or will be written once more. `broken`
-    is the first step of a model that gives NaN: a launcher that was killed could not move its checkpoints."""
-    last: Checkpoint | None = None
-    unfit: list[Unfit] = []
-    for each in checkpoints(run.path):
-        if broken is not None and each.step >= broken:
-            unfit.append(Unfit(each, "broken", GIVES_NAN))
-        elif why := why_not_resumable(each.path):
-            unfit.append(Unfit(each, "incomplete", f"is not complete ({why})"))
+def _where(
+    run: RunDirectory, steps: Sequence[StepLog], before: Manifest, *, read_through: bool
+) -> tuple[Checkpoint | None, tuple[Unfit, ...]]:
+    """The last checkpoint that can be gone on from, and those that are no good or will be written once more. With
+    `read_through` its files are read as well, whose lengths alone do not tell what a loss of power has left."""
+    good, unfit = sort_out(run, steps, before.signs)
+    while good:
+        last = good[-1].path
+        if read_through and (bytes_ := held_bytes(last)) > _MUCH:
+            say(f"reading {last.name} through ({size(bytes_)}): is it what was saved?")
+        if cut := why_not_resumable(last):
+            why = f"is not complete ({cut})"
+        elif read_through and (lost := why_not_as_written(last)):
+            why = f"is not what was saved ({lost})"
         else:
-            last = each
-    step = last.step if last else -1
-    return last, tuple(one for one in unfit if one.checkpoint.step > step or not one.checkpoint.complete)
+            break
+        unfit.append(Unfit(good.pop(), "incomplete", why))
+    return good[-1] if good else None, tuple(sorted(unfit, key=lambda one: one.checkpoint.step))
 
 
 def _refuse_running(run: RunDirectory, manifest: Manifest) -> None:
@@ -286,31 +260,43 @@ def _refuse_running(run: RunDirectory, manifest: Manifest) -> None:
 
 
 def _stage(
-    run: RunDirectory, before: Manifest, state: TrainerState | None, changes: Sequence[Change], *, evaluate: bool
+    run: RunDirectory,
+    before: Manifest,
+    given: RunConfig,
+    state: TrainerState | None,
+    asked: Sequence[Change],
+    *,
+    accept: bool,
+    evaluate: bool,
 ) -> Stage:
-    """Where to go on from `state`. Raises UsageError for a run that is done, unless accepted `changes` of its training
-    make more of it."""
-    if changes:
+    """Where to go on from `state`. Raises UsageError for a run that is done, unless changes of its training that were
+    `asked` for, and are to be accepted, make more of it."""
+    if accept and any(change.of_training for change in asked):
         return "train"
     if before.status == "succeeded":
-        if evaluate and not run.report().with_suffix(".html").is_file():  # the last of its files to be written
+        proven = run.report().with_suffix(".html").is_file()  # the last of its files to be written
+        if evaluate and given.identity is not None and not proven:
             return "evaluate"
-        raise UsageError(Problem(run.name, "has come to its end; there is nothing to resume", _instead(run)))
+        message = "has come to its end; there is nothing to resume"
+        raise UsageError(Problem(run.name, message, _instead(run, before, given, asked)))
     return "finish" if state and 0 < state.max_steps <= state.step else "train"
 
 
-def _instead(run: RunDirectory) -> str:
-    """Another run beside this one that did not come to its end, or what makes more of this one."""
+def _instead(run: RunDirectory, before: Manifest, given: RunConfig, asked: Sequence[Change]) -> str:
+    """What makes more of this run, or another one of its model beside it that did not come to its end."""
+    if asked and all(change.of_evaluation for change in asked):
+        sets = " ".join(f"--set {shell_word(f'{change.what}={change.after}')}" for change in asked)
+        return f"sft-kit eval --adapter {shell_word(str(run.path))} {sets} asks once more"
     for other in list_runs(run.path.parent):
         try:
-            status = other.read().status
+            found = other.read()
         except UsageError:
             continue
-        if status in ("failed", "interrupted"):
-            return (
-                f"{other.name} beside it {'failed' if status == 'failed' else 'was interrupted'}: --resume {other.name}"
-            )
-    return "--set num_train_epochs=... --accept-changes trains it for longer"
+        if found.status in ("failed", "interrupted") and found.model == before.model:
+            what = "failed" if found.status == "failed" else "was interrupted"
+            return f"{other.name} beside it {what}: --resume {shell_word(str(other.path))}"
+    longer = "max_steps" if (given.swift_values().get("max_steps") or 0) > 0 else "num_train_epochs"
+    return f"--set {longer}=... --accept-changes trains it for longer"
 
 
 def _refuse_changes(

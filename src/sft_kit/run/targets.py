@@ -19,10 +19,12 @@ from sft_kit.errors import MissingError, Problem, UsageError
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.models.trust import own_code_of, without_own_code
 from sft_kit.msswift import no_plugin
-from sft_kit.msswift.checkpoints import checkpoints, kind_of, read_json
+from sft_kit.msswift.checkpoints import kind_of, read_json
 from sft_kit.msswift.hub import cached_model, hub_problem, is_hub_id, looks_like_path, uses_hugging_face
 from sft_kit.resources import user_path
-from sft_kit.run.directory import RUN_NAME, find_run
+from sft_kit.run.aside import sort_out_now
+from sft_kit.run.directory import RUN_NAME, RunDirectory
+from sft_kit.run.runs import find_run
 
 
 @dataclass(frozen=True)
@@ -130,14 +132,18 @@ def resolve_one(adapter: str | None, model: str | None, output_dir: Path, trust:
 
 
 def _of_run(run: Path, trust: Trust) -> Target:
-    """The best complete checkpoint of a run (by its validation loss), else the last one."""
+    """The best good checkpoint of a run (by its validation loss), else the last one."""
     _refuse_odd(run)
-    complete = [checkpoint for checkpoint in checkpoints(run) if checkpoint.complete]
-    if not complete:
+    good, unfit = sort_out_now(RunDirectory(run))
+    if not good:
+        why = f": {unfit[-1].name} {unfit[-1].why}" if unfit else ""
         fix = "`sft-kit runs` shows what became of it"
-        raise UsageError(Problem(str(run), "has no complete checkpoint", fix))
+        raise UsageError(Problem(str(run), f"has no complete checkpoint{why}", fix))
+    for one in unfit:
+        if one.folder == "broken":
+            trust.say(f"{run.name}: {one.name} {one.why}, and is passed over")
     manifest = read_json(run / "sft-kit" / "manifest.json")
-    best = next((c for c in complete if c.path.name == manifest.get("best_checkpoint")), complete[-1])
+    best = next((c for c in good if c.path.name == manifest.get("best_checkpoint")), good[-1])
     note = f"{run.name}/{best.path.name}"
     if kind_of(best.path) == "adapter":
         return replace(_adapter(best.path, trust), note=note)

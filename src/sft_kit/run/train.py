@@ -19,7 +19,7 @@ from sft_kit.config.load import resolved_yaml
 from sft_kit.config.schema import RunConfig
 from sft_kit.console import TrainingView, say, say_words, warn
 from sft_kit.data.text import shell_word
-from sft_kit.errors import InterruptedRun, Problem, SftKitError, UsageError
+from sft_kit.errors import GateError, InterruptedRun, MsSwiftError, Problem, SftKitError, UsageError
 from sft_kit.identity.generate import read_held_out
 from sft_kit.models.catalog import is_own_model, resolve_own_model
 from sft_kit.msswift.checkpoints import checkpoints, is_complete
@@ -36,11 +36,11 @@ from sft_kit.run.evaluation import Identity, evaluate, models_of, plan
 from sft_kit.run.follow import Following
 from sft_kit.run.job import Job, OwnData
 from sft_kit.run.mix import mix_line, mix_values
-from sft_kit.run.own_data import write_own_data
+from sft_kit.run.own_data import keep_edited, write_own_data
 from sft_kit.run.process import Exit, start, supervise
 from sft_kit.run.provenance import data_digests, versions
-from sft_kit.run.reporting import run_report, write_report
-from sft_kit.run.results import results_of
+from sft_kit.run.reporting import put_by_report, run_report, write_report
+from sft_kit.run.results import results_of, way_on
 from sft_kit.run.resume import Resumption
 from sft_kit.run.saved_config import portable
 from sft_kit.run.signals import signals_as_interrupts
@@ -147,9 +147,13 @@ def resume(resumption: Resumption, *, prove: bool = True) -> Outcome:
 def _go_on(resumption: Resumption, recorder: Recorder) -> None:
     job, run = resumption.job, resumption.run
     set_aside(run, resumption.unfit)
+    if resumption.stage == "train" and resumption.before.checkpoint:
+        put_by_report(run.report(), resumption.before.checkpoint)
     if resumption.stage == "finish":
         _record_success(run, recorder)
         return
+    if resumption.own is None:
+        keep_edited(run, resumption.before.data)
     if resumption.changes:
         _save_config(run, job, resumption.config)
     _train(job, run, recorder, resumption.own)
@@ -178,7 +182,7 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
         run, ended = recorder.run, recorder.manifest.ended or now_iso()
         results: dict[str, Any] = {}
         with suppress(OSError):  # a disk that is gone must not hide what went wrong first
-            results = results_of(run, read_steps(run.logging_jsonl))
+            results = results_of(run, read_steps(run.logging_jsonl), recorder.manifest.signs)
         recorder.update(**results, status=status, ended=ended, message=message, pid=None)
         if recorder.behind:
             warn(Problem(str(run.manifest_path), f"does not tell how the run ended ({status}: {message})"))
@@ -186,7 +190,7 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
     def failed(error: SftKitError) -> SftKitError:
         told = with_room(error, recorder.run)
         note(if_failed, str(told))
-        return told
+        return _with_way_on(error, recorder.run) if told is error else told
 
     try:
         yield
@@ -206,6 +210,17 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
         recorder.settle()
     except NotWritten as error:
         raise with_room(error, recorder.run) from None
+
+
+def _with_way_on(error: SftKitError, run: RunDirectory) -> SftKitError:
+    """What goes on with the run, for an ms-swift that failed for a reason which may be mended."""
+    how = way_on(run)
+    if not isinstance(error, MsSwiftError) or not how:
+        return error
+    *others, last = error.problems
+    return MsSwiftError(
+        *others, replace(last, fix=f"{last.fix}; then {how}"), returncode=error.returncode, failure=error.failure
+    )
 
 
 def _train(job: Job, run: RunDirectory, recorder: Recorder, own: OwnData | None) -> None:
@@ -231,7 +246,7 @@ def _train(job: Job, run: RunDirectory, recorder: Recorder, own: OwnData | None)
 def _record_success(run: RunDirectory, recorder: Recorder) -> None:
     """Last of all say so: a run that is killed before that is gone on with, one that has succeeded is not."""
     steps = read_steps(run.logging_jsonl)
-    results = results_of(run, steps)
+    results = results_of(run, steps, recorder.manifest.signs)
     whole = [checkpoint.path for checkpoint in checkpoints(run.path) if checkpoint.complete]
     flush_to_disk([run.logging_jsonl, *whole])  # the trainer does not
     try:
@@ -331,8 +346,7 @@ def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
     section, identity = job.config.eval, job.identity
     name = recorder.manifest.checkpoint
     if identity is None or job.config.identity is None or name is None:
-        fix = "set save_strategy to steps or epoch, or train with --no-eval"
-        raise UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
+        raise _nothing_to_evaluate(run)
     models = models_of(run.path / name, job.installation.generation)
     # the file is what no row asks, also where another sft-kit would make other rows today
     held_out = read_held_out(run.held_out) if run.held_out.is_file() else identity.held_out
@@ -348,10 +362,19 @@ def _evaluate(job: Job, run: RunDirectory, recorder: Recorder) -> Report:
     return report
 
 
+def _nothing_to_evaluate(run: RunDirectory) -> SftKitError:
+    if any(run.kit.glob("broken/checkpoint-*")):
+        fix = "train a new run with a lower learning_rate, warmup_ratio: 0.05 or bfloat16"
+        return GateError(Problem(str(run.path), "every checkpoint gives NaN (they lie in sft-kit/broken/)", fix))
+    fix = "set save_strategy to steps or epoch, or train with --no-eval"
+    return UsageError(Problem(str(run.path), "the run saved no checkpoint to evaluate", fix))
+
+
 def _resumed_manifest(resumption: Resumption) -> Manifest:
     """The manifest as it was, its end taken back. Own rows that are to be written anew are struck out, lest a start
     that is killed before they are leaves the old ones, under a config that asks for others, as good."""
     before, now = resumption.before, now_iso()
+    scores = {} if resumption.stage == "train" else before.scores  # those of another checkpoint
     own = resumption.run.data
     return replace(
         before,
@@ -361,6 +384,7 @@ def _resumed_manifest(resumption: Resumption) -> Manifest:
         signal=None,
         message="",
         failure={},
+        scores=scores,
         data=tuple(entry for entry in before.data if resumption.own or own not in Path(str(entry.get("path"))).parents),
         signs=resumption.signs(done_again=False),
         resumed=(*before.resumed, resumption.entry(now)),
