@@ -345,6 +345,9 @@ def test_a_finished_run_is_refused_and_an_unfinished_one_beside_it_is_named(inte
         "RUN: has come to its end; there is nothing to resume; --set max_steps=... --accept-changes trains it for "
         "longer"
     ]
+    assert interrupted.refusal(None, "max_steps=60", evaluate=False)[0].endswith(
+        "; --accept-changes trains it further, with max_steps: 40 -> 60"
+    )
     older = create_run(interrupted.folder / "output", versioned=True)
     older.write(Manifest("failed", "2020-01-01T00:00:00+00:00", "config.yaml", model="another"))
     assert "another" not in interrupted.refusal(evaluate=False)[0]

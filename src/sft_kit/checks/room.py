@@ -20,7 +20,8 @@ from sft_kit.plan.shape import ModelShape
 from sft_kit.resources import cache_dir, user_path
 from sft_kit.writes import size
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one value, by torch_dtype."""
 _ADAPTER_BYTES = 4
 _RANK = 8
 _STATES = 2
@@ -52,7 +53,7 @@ def checkpoint_bytes(facts: Facts, shape: ModelShape) -> int:
     return checkpoint_size(
         shape,
         tuner=config.tuner_type or "lora",
-        weight_bytes=_BYTES.get(trains_in(facts) or "", 2),
+        weight_bytes=WEIGHT_BYTES.get(trains_in(facts) or "", 2),
         rank=config.lora_rank or _RANK,
         targets=config.target_modules or ["all-linear"],
         dora=bool(config.use_dora),
@@ -188,11 +189,11 @@ def _ram(facts: Facts, shape: ModelShape) -> Iterator[Finding]:
     environment, config = facts.environment, facts.config
     dtype = trains_in(facts)
     on_cpu = not run_gpus(environment, config, facts.processes) and not environment.parts_of_gpus
-    if not on_cpu or dtype not in _BYTES or environment.other_accelerator or environment.memory is None:
+    if not on_cpu or dtype not in WEIGHT_BYTES or environment.other_accelerator or environment.memory is None:
         return
     if dtype == "bfloat16" and not config.use_cpu:  # it will not train here at all: bf16-without-gpu
         return
-    weights = shape.parameters * _BYTES[dtype]
+    weights = shape.parameters * WEIGHT_BYTES[dtype]
     need = weights * (2 + _STATES) if config.tuner_type == "full" else weights
     if environment.memory.available_bytes < need:
         message = (

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from sft_kit.models.weights import DamagedWeights, Tensor, read_tensors
+from sft_kit.resources import read_bounded
 
 State = Literal["whole", "missing", "empty", "pointer", "cut"]
 """`pointer`: the few lines that Git LFS leaves in place of a file it did not fetch; `cut`: shorter than its header."""
@@ -225,7 +226,9 @@ def read_regular(file: Path, most: int) -> tuple[bytes, str]:
         what, size = kind_of_file(file), file.stat().st_size
         if what:
             return b"", f"is {what}, not a file"
-        return (b"", f"has {size:,} bytes, more than such a file can have") if size > most else (file.read_bytes(), "")
+        if size > most:
+            return b"", f"has {size:,} bytes, more than such a file can have"
+        return read_bounded(file, most), ""  # not what was put in its place meanwhile
     except FileNotFoundError:
         return b"", "is missing"
     except OSError as error:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sft_kit.checks.room import checkpoint_size
+from sft_kit.checks.room import WEIGHT_BYTES, checkpoint_size
 from sft_kit.errors import MissingError, MsSwiftError, Problem, SftKitError
 from sft_kit.msswift.checkpoints import Checkpoint, checkpoints, read_json
 from sft_kit.plan.shape import ModelShape, shape_of
@@ -43,7 +43,6 @@ _MAKE_ROOM = ("the disk was full", "the disk is full", "the disk quota is used u
 _TRIED_BYTES = 4096
 _CAUSES = ("disk-full", "disk-error", "read-only", "file-too-large")
 _WEIGHTS = (".safetensors", ".bin")
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _QUANTISED = {"awq": 0.35, "gptq": 0.35, "bnb": 0.35, "fp8": 0.6}
 """Of 16 bits: 4 or 8 bits with their scales, and an embedding that stays as it is."""
 
@@ -124,7 +123,7 @@ def checkpoint_need(run: RunDirectory) -> int | None:
         checkpoint_size(
             shape,
             tuner=str(told.get("tuner_type") or told.get("train_type") or "lora"),
-            weight_bytes=_BYTES.get(str(told.get("torch_dtype")), 2),
+            weight_bytes=WEIGHT_BYTES.get(str(told.get("torch_dtype")), 2),
             rank=rank if isinstance(rank, int) else 8,
             targets=targets if isinstance(targets, list) and all(isinstance(t, str) for t in targets) else [],
             dora=bool(told.get("use_dora")),
@@ -166,7 +165,7 @@ def _merged_bytes(model: Path, base: Path | None) -> int:
     told = read_json(model / "args.json")
     source = base or model
     shape = shape_of(read_json(source / "config.json"))
-    each = _BYTES.get(str(told.get("torch_dtype")))
+    each = WEIGHT_BYTES.get(str(told.get("torch_dtype")))
     if base is not None and shape is not None and each:
         return shape.parameters * each
     try:

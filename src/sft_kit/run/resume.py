@@ -287,6 +287,8 @@ def _instead(run: RunDirectory, before: Manifest, given: RunConfig, asked: Seque
     if asked and all(change.of_evaluation for change in asked):
         sets = " ".join(f"--set {shell_word(f'{change.what}={change.after}')}" for change in asked)
         return f"sft-kit eval --adapter {shell_word(str(run.path))} {sets} asks once more"
+    if wanted := [str(change) for change in asked if change.of_training]:
+        return f"--accept-changes trains it further, with {', '.join(wanted)}"
     for other in list_runs(run.path.parent):
         try:
             found = other.read()
