@@ -137,7 +137,7 @@ class _Disk:
         view = memoryview(content).cast("B")
         self.unflushed.setdefault(path, os.stat(path).st_size)
         at = self.count
-        if at == self.fault.at and self.fault.kind != "none":
+        if at == self.fault.at and self.fault.kind in ("crash", "power", "full", "blip"):
             write(view[: len(view) // 2])
         self.event("write", path, needs=len(view))
         return write(view)
