@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -89,10 +89,14 @@ def main() -> None:
 
 
 def _file_error(error: OSError) -> SftKitError:
-    """A file or folder that cannot be read or written, wherever that was noticed; a full disk is exit 5."""
+    """A file or folder that cannot be read or written, wherever that was noticed; a fault of the disk is exit 5."""
+    from sft_kit.writes import FULL, cause_in_words, is_of_disk, not_written
+
     place = str(error.filename or "")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MissingError(Problem(place, "the disk is full", "make room, or give another output_dir"))
+    if error.errno in FULL:
+        return not_written(Path(place or "."), error)
+    if is_of_disk(error):
+        return MissingError(Problem(place, cause_in_words(error.errno or 0)))
     return UsageError(Problem(place, error.strerror or str(error)))
 
 
