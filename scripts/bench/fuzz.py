@@ -46,6 +46,9 @@ FIXED = (
     "resume trained on the old rows; they are now struck out of the manifest first",
     "an error of the machine itself: it took a run whose manifest a user had removed for one that was never begun",
     "a manifest whose value is of another kind (data: [1]) gave a traceback in --resume: now 'is damaged: data'",
+    "killed between its last status and the end, a run kept its 64 KiB of reserved room for good: now given back first",
+    "errors of the machine itself: half a file written beside a killed trainer, and three orders of operations in "
+    "which a refusal was right",
 )
 
 
