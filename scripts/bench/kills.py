@@ -415,7 +415,7 @@ def go(case: Case, python: Path, work: Path, reference: Path, seed: str) -> Seen
     choice = random.Random(seed)  # noqa: S311 (nothing secret)
     furnish(work, case.config, reference.parents[1] / "cache")
     arguments: tuple[str, ...] = ("config.yaml",)
-    after = 0
+    after = earlier = 0
     for number, one in enumerate(case.kills):
         launch = Launch(work, python, f"{seed}-{number}", *arguments)
         try:
@@ -427,7 +427,7 @@ def go(case: Case, python: Path, work: Path, reference: Path, seed: str) -> Seen
                 raise SystemExit(f"{case.name}: ended by itself, see {work}/said-{number}.txt")
             return None
         seen.kills.append(noted)
-        after = last_step(launch)
+        after, earlier = last_step(launch), len(manifest(launch).get("resumed") or [])
         arguments = ("config.yaml",) if noted["shown"] == "no run" else ("--resume",)
     last = Launch(work, python, f"{seed}-last", *arguments)
     try:
@@ -435,7 +435,7 @@ def go(case: Case, python: Path, work: Path, reference: Path, seed: str) -> Seen
             last.process.wait(timeout=PATIENCE_S * 2)
         seen.said = last.said()[-2000:] if last.process.returncode != 0 else ""
         resumed = manifest(last).get("resumed") or []
-        if resumed:
+        if len(resumed) > earlier:  # else nothing was trained again, but evaluated
             seen.lost_steps = max(0, after - int(resumed[-1]["step"]))
         run = last.run if arguments == ("--resume",) else sorted(work.glob("output/v*"))[-1]
         seen.set_aside = sorted(path.name for path in run.glob("sft-kit/incomplete/*")) if run else []
