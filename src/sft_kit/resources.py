@@ -13,6 +13,7 @@ import os
 import stat
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 _PACKAGE = Path(__file__).resolve().parent
 _LARGEST_KEPT = 64 << 20  # bytes; the largest that is kept has 1 MB
@@ -44,17 +45,23 @@ def cache_dir() -> Path:
     return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sft-kit"
 
 
-def read_bounded(file: Path, most: int) -> bytes:
-    """The content of a regular file of up to `most` bytes. Raises OSError, also for a pipe, which would be waited on
-    for ever, a device, which may never end, and a larger file."""
+def open_regular(file: Path) -> BinaryIO:
+    """A regular file, to be read. Raises OSError, also for a pipe, which would be waited on for ever, and a device,
+    which may never end."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is no file", str(file))
-        if status.st_size > most:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no file", str(file))
+    return open(descriptor, "rb")
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """The content of a regular file of up to `most` bytes. Raises OSError, as `open_regular`, and for a larger file."""
+    with open_regular(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
-        return stream.read(status.st_size)
+        return stream.read(size)
 
 
 def keep_in_cache(file: Path, content: object) -> None:

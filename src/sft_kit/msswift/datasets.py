@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sft_kit.data.pattern import Pattern
 from sft_kit.data.scan import Broken, is_list, scan
 from sft_kit.errors import Problem, UsageError
 from sft_kit.findings import Finding
@@ -118,7 +118,7 @@ _SPLIT_WORDS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT_NAMES = {  # of files and folders: a word between separators, as `datasets`' patterns ask for it
-    split: re.compile(rf"(?s:(?:.*[-._ 0-9])?(?:{'|'.join(words)})(?:[-._ 0-9].*)?)\Z")
+    split: Pattern(rf"(?s:(?:.*[-._ 0-9])?(?:{'|'.join(words)})(?:[-._ 0-9].*)?)\Z")
     for split, words in _SPLIT_WORDS.items()
 }
 _NOT_DATA = {"README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip"}

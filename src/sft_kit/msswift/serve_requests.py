@@ -158,11 +158,12 @@ class Refusing:
         body = await _body_of(scope, receive)
         if body is None:  # whoever asked has gone
             return
-        refused = body if isinstance(body, Refusal) else refusal(body, scope["path"])
-        if refused:
+        if isinstance(body, Refusal):
+            await _send(body, send)
+            return
+        if refused := refusal(body, scope["path"]):
             await _send(refused, send)
             return
-        assert isinstance(body, bytes)  # noqa: S101 (else it is refused)
         begun = False
 
         async def sends(message: Message) -> None:

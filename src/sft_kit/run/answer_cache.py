@@ -13,7 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, Literal
 
 from sft_kit.console import warn
 from sft_kit.errors import Problem
-from sft_kit.resources import cache_dir
+from sft_kit.resources import cache_dir, open_regular
 from sft_kit.writes import not_written
 
 Kind = Literal["replay", "evaluation", "likelihood"]
@@ -151,9 +150,7 @@ def text_key(text: str) -> str:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file, line by line; of what is no file none, and none after a line that no answer fills."""
-    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return
+    with suppress(OSError), open_regular(path) as file:
         while 0 < len(line := file.readline(_LONGEST_LINE)) < _LONGEST_LINE:
             with suppress(ValueError, RecursionError):
                 record = json.loads(line)

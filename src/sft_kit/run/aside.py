@@ -60,6 +60,14 @@ def sort_out_now(run: RunDirectory) -> tuple[list[Checkpoint], list[Unfit]]:
     return sort_out(run, read_steps(run.logging_jsonl), kept)
 
 
+def good_now(run: RunDirectory) -> list[Checkpoint]:
+    """The good ones of `sort_out_now`; none on a disk that is gone."""
+    try:
+        return sort_out_now(run)[0]
+    except OSError:
+        return []
+
+
 def set_aside(run: RunDirectory, unfit: Iterable[Unfit]) -> None:
     """Move each to `sft-kit/<folder>/`, with a number behind its name where that is taken, and say why. One that cannot
     be moved is told and stays."""

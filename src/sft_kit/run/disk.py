@@ -17,7 +17,7 @@ from sft_kit.errors import MissingError, MsSwiftError, Problem, SftKitError
 from sft_kit.msswift.checkpoints import Checkpoint, checkpoints, read_json
 from sft_kit.plan.shape import ModelShape, shape_of
 from sft_kit.resources import cache_dir
-from sft_kit.run.aside import sort_out_now
+from sft_kit.run.aside import good_now
 from sft_kit.run.directory import RunDirectory
 from sft_kit.writes import NotWritten, Room, cause_in_words, is_of_disk, not_written, room_at, size
 
@@ -72,7 +72,7 @@ def room_problem(run: RunDirectory, cause: str = "") -> Problem | None:
     kept, cut = ("", "") if gone else _held(run)
     facts += [kept] if kept else []
     facts += [f"{cut} is cut off and of no use"] if cut else []
-    good = [] if gone else [one.path.name for one in _good(run)]
+    good = [] if gone else [one.path.name for one in good_now(run)]
     from_ = (
         "from its last whole checkpoint"
         if gone
@@ -208,13 +208,6 @@ def _checkpoints(run: RunDirectory) -> list[Checkpoint]:
     try:
         return checkpoints(run.path)
     except OSError:  # a disk that is gone
-        return []
-
-
-def _good(run: RunDirectory) -> list[Checkpoint]:
-    try:
-        return sort_out_now(run)[0]
-    except OSError:
         return []
 
 

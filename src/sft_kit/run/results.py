@@ -14,7 +14,7 @@ from typing import Any
 from sft_kit.data.text import shell_word
 from sft_kit.msswift.checkpoints import trainer_state
 from sft_kit.msswift.logs import StepLog, read_steps, read_summary
-from sft_kit.run.aside import sort_out, sort_out_now
+from sft_kit.run.aside import good_now, sort_out
 from sft_kit.run.directory import Manifest, RunDirectory
 
 
@@ -36,10 +36,7 @@ def results_of(run: RunDirectory, steps: Sequence[StepLog], signs: Sequence[Mapp
 
 def way_on(run: RunDirectory) -> str:
     """What goes on with a run that stopped, and from where, in words; empty where no checkpoint is good."""
-    try:
-        good, _ = sort_out_now(run)
-    except OSError:  # a disk that is gone
-        return ""
+    good = good_now(run)
     return f"`sft-kit train --resume {shell_word(str(run.path))}` goes on from {good[-1].path.name}" if good else ""
 
 

@@ -214,8 +214,7 @@ def _recording(recorder: Recorder, if_interrupted: Status, if_failed: Status) ->
 
 def _with_way_on(error: SftKitError, run: RunDirectory) -> SftKitError:
     """What goes on with the run, for an ms-swift that failed for a reason which may be mended."""
-    how = way_on(run)
-    if not isinstance(error, MsSwiftError) or not how:
+    if not isinstance(error, MsSwiftError) or not (how := way_on(run)):
         return error
     *others, last = error.problems
     return MsSwiftError(
